@@ -1,0 +1,354 @@
+"""Every Redis command that changes a queue on behalf of a sender or a consumer.
+
+Each method is one script of ``lua/``, one round trip, and all or nothing. ``docs/architecture.md``
+tells how they play together.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import redis
+from redis.exceptions import NoScriptError, ResponseError
+
+from .clients import connection
+from .config import Config
+from .envelope import Delivery, parse_delivery
+from .keys import QueueKeys
+from .scripts import Script
+
+SEND = Script("send")
+ENTER = Script("enter")
+TURN = Script("turn")
+BEAT = Script("beat")
+BURY = Script("bury")
+RESYNC = Script("resync")
+
+SEEN_MS = 60_000
+"""How long a send request is remembered, so that repeating it stores nothing twice."""
+_TOO_LARGE = {"cause": "too large", "why": "larger than REDIS_QUEUE_MAX_BYTES ({} bytes)"}
+_CRASHED = {"cause": "crashed", "why": "took its consumer down {} times"}
+
+
+@dataclass(frozen=True, slots=True)
+class SendRequest:
+    """One ``send``, or one chunk of ``send_many``; safe to repeat as it stands.
+
+    :param queue: Where to.
+    :param request: Its identity.
+    :param token: Which call made it: tells our own repeat from an earlier send of this id.
+    :param seen_ms: How long the identity is remembered.
+    :param first_id: The id of its first message.
+    :param bodies: The bytes of each message.
+    :param delay_ms: How long they wait before they are ready.
+    :param dedup: The ``dedup=`` key, if any, and its window.
+    """
+
+    queue: str
+    request: str
+    token: str
+    seen_ms: int
+    first_id: str
+    bodies: Sequence[bytes]
+    delay_ms: int = 0
+    dedup: tuple[str, int] | None = None
+
+
+@dataclass(slots=True)
+class Settlement:
+    """What a turn settles: delivery tags, and what becomes of each."""
+
+    handled: list[str] = field(default_factory=list)
+    expired: list[str] = field(default_factory=list)
+    retried: list[tuple[str, int]] = field(default_factory=list)
+    dead: list[tuple[str, str]] = field(default_factory=list)
+    handed_back: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return (
+            len(self.handled)
+            + len(self.expired)
+            + len(self.retried)
+            + len(self.dead)
+            + len(self.handed_back)
+        )
+
+    def tags(self) -> set[str]:
+        """:return: Every tag in it."""
+        pairs = [tag for tag, _ in (*self.retried, *self.dead)]
+        return {*self.handled, *self.expired, *pairs, *self.handed_back}
+
+    def only(self, tags: set[str]) -> Settlement:
+        """:return: Of it, what settles these tags."""
+        return Settlement(
+            [tag for tag in self.handled if tag in tags],
+            [tag for tag in self.expired if tag in tags],
+            [pair for pair in self.retried if pair[0] in tags],
+            [pair for pair in self.dead if pair[0] in tags],
+            [tag for tag in self.handed_back if tag in tags],
+        )
+
+    def add(self, other: Settlement) -> None:
+        """Settle what the other one settles, too."""
+        self.handled += other.handled
+        self.expired += other.expired
+        self.retried += other.retried
+        self.dead += other.dead
+        self.handed_back += other.handed_back
+
+    def arguments(self) -> list[Any]:
+        """:return: Five counted lists, as ``turn.lua`` reads them."""
+        args: list[Any] = [len(self.handled), *self.handled, len(self.expired), *self.expired]
+        for pairs in (self.retried, self.dead):
+            args.append(2 * len(pairs))
+            for pair in pairs:
+                args.extend(pair)
+        return [*args, len(self.handed_back), *self.handed_back]
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRequest:
+    """One turn of one consumer; safe to repeat as it stands, for its number names it.
+
+    :param consumer: Which incarnation.
+    :param seq: Its number.
+    :param settlement: What to settle.
+    :param n: Most messages to take.
+    :param alone_ok: Whether the consumer holds nothing once this is settled.
+    """
+
+    consumer: str
+    seq: int
+    settlement: Settlement
+    n: int
+    alone_ok: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TurnReply:
+    """What a turn brought.
+
+    :param status: ``"ok"``, or why nothing was changed.
+    :param now: Server time in ms.
+    :param settled: How many of the settled tags this consumer still held.
+    :param held: How many messages it holds now.
+    :param waiting: How many are ready and not taken.
+    :param due_ms: When the next delayed one is due; -1: none is.
+    :param paused: Why the queue is paused; ``""``: it is not.
+    :param deliveries: What it took.
+    """
+
+    status: Literal["ok", "gone", "stale", "behind"]
+    now: int
+    settled: int = 0
+    held: int = 0
+    waiting: int = 0
+    due_ms: int = -1
+    paused: str = ""
+    deliveries: Sequence[Delivery] = ()
+
+
+class Broker:
+    """The transitions of all queues of one app.
+
+    :param pool: Connections for short exchanges.
+    :param config: The app's settings.
+    """
+
+    def __init__(self, pool: redis.ConnectionPool, config: Config) -> None:
+        self.pool = pool
+        self.config = config
+        self.lease_ms = round(config.lease * 1000)
+        self._keys: dict[str, QueueKeys] = {}
+        self._clock_offset: float | None = None
+        self._too_large = _meta(_TOO_LARGE, config.max_bytes)
+        self._crashed = _meta(_CRASHED, config.max_deliveries)
+
+    def keys(self, queue: str) -> QueueKeys:
+        """:return: The keys of a queue."""
+        found = self._keys.get(queue)
+        if found is None:
+            found = self._keys[queue] = QueueKeys(queue)
+        return found
+
+    def server_time(self) -> float:
+        """Estimate the server's clock from its last reply; asks it once, at first use.
+
+        :return: Unix time in seconds.
+        """
+        if self._clock_offset is None:
+            with connection(self.pool) as link:
+                seconds, micros = link.call("TIME")
+            self._note_time(int(seconds) * 1000 + int(micros) // 1000)
+        return time.time() + (self._clock_offset or 0.0)
+
+    def _note_time(self, now_ms: int) -> None:
+        self._clock_offset = now_ms / 1000 - time.time()
+
+    def send(self, request: SendRequest) -> tuple[str, str]:
+        """Store messages, once however often it is repeated.
+
+        :param request: What to store.
+        :return: ``"ok"``, ``"seen"``, ``"duplicate"`` or ``"full"``, and the first message's id.
+        """
+        k = self.keys(request.queue)
+        keys = [k.queue, k.wake, k.delayed, k.ledger, k.back, k.seen(request.request)]
+        window = 0
+        if request.dedup is not None:
+            keys.append(k.dedup(request.dedup[0]))
+            window = request.dedup[1]
+        args: list[Any] = [
+            request.token,
+            request.seen_ms,
+            self.config.max_length,
+            request.delay_ms,
+            window,
+            request.first_id,
+            *request.bodies,
+        ]
+        with connection(self.pool) as link:
+            status, now, first = SEND.run(link, keys, args)
+        self._note_time(now)
+        return status.decode(), first.decode()
+
+    def enter(self, queue: str, consumer: str) -> int:
+        """Begin one incarnation of a consumer.
+
+        :return: Server time in ms.
+        """
+        k = self.keys(queue)
+        with connection(self.pool) as link:
+            now = ENTER.run(link, [k.leases, k.held(consumer)], [consumer, self.lease_ms])
+        return int(now)
+
+    def turn(self, queue: str, request: TurnRequest) -> TurnReply:
+        """Settle, renew the lease, and take what comes next.
+
+        :return: What it brought.
+        """
+        with connection(self.pool) as link:
+            reply = TURN.run(link, *self._turn_call(queue, request))
+        return self._read_turn(queue, request, reply)
+
+    def turn_when_woken(
+        self, pool: redis.ConnectionPool, queue: str, request: TurnRequest, block: float
+    ) -> tuple[TurnReply, ResponseError | None]:
+        """Wait until the queue has something, then take a turn; both in one round trip.
+
+        BLMOVE is only the alarm clock: every turn drains ``wake`` first, whoever filled it.
+
+        :param pool: Connections that may wait for longer than ``block``.
+        :param queue: The queue.
+        :param request: The turn.
+        :param block: Seconds to wait.
+        :return: What the turn brought, and why waiting was refused, if it was.
+        """
+        k = self.keys(queue)
+        refused: ResponseError | None = None
+        keys, args = self._turn_call(queue, request)
+        with connection(pool) as link:
+            link.send("BLMOVE", k.queue, k.wake, "RIGHT", "LEFT", f"{block:.3f}")
+            link.send(*TURN.command(keys, args))
+            try:
+                link.read()
+            except ResponseError as error:
+                refused = error
+            try:
+                reply = link.read()
+            except NoScriptError:
+                reply = TURN.run(link, keys, args)
+        return self._read_turn(queue, request, reply), refused
+
+    def wait(self, pool: redis.ConnectionPool, queue: str, block: float) -> bool:
+        """Wait until the queue has something.
+
+        :return: Whether it has.
+        """
+        k = self.keys(queue)
+        with connection(pool) as link:
+            moved = link.call("BLMOVE", k.queue, k.wake, "RIGHT", "LEFT", f"{block:.3f}")
+        return moved is not None
+
+    def beat(self, queue: str, consumer: str) -> list[str] | None:
+        """Renew a lease.
+
+        :return: Consumers whose lease has lapsed; ``None``: this one is gone itself.
+        """
+        k = self.keys(queue)
+        with connection(self.pool) as link:
+            reply = BEAT.run(link, [k.leases, k.held(consumer)], [consumer, self.lease_ms])
+        if reply[0] != b"ok":
+            return None
+        return [name.decode() for name in reply[2:]]
+
+    def bury(self, queue: str, consumer: str, *, known: bool = False) -> tuple[bool, int, int]:
+        """End a consumer and free what it held.
+
+        :param queue: The queue.
+        :param consumer: Whom.
+        :param known: It has ended for sure; else only if its lease has lapsed.
+        :return: Whether it was there, messages put back, dead letters made.
+        """
+        k = self.keys(queue)
+        keys = [k.leases, k.held(consumer), k.back, k.dead, k.dead_index, k.ledger]
+        args = [
+            consumer,
+            self.config.max_deliveries,
+            "known" if known else "lapsed",
+            self.config.dead_max,
+            self._crashed,
+        ]
+        with connection(self.pool) as link:
+            buried, back, dead = BURY.run(link, keys, args)
+        return bool(buried), back, dead
+
+    def resync(self, queue: str, consumer: str, seq: int) -> tuple[int, list[str]] | None:
+        """Ask what a consumer holds, and lift its sequence.
+
+        :param queue: The queue.
+        :param consumer: Which incarnation.
+        :param seq: Higher than any number it has used.
+        :return: Its sequence now and the tags it holds; ``None``: it is gone.
+        """
+        k = self.keys(queue)
+        with connection(self.pool) as link:
+            reply = RESYNC.run(link, [k.leases, k.held(consumer)], [consumer, self.lease_ms, seq])
+        if reply[0] != b"ok":
+            return None
+        return reply[2], [tag.decode() for tag in reply[3:]]
+
+    def _turn_call(self, queue: str, request: TurnRequest) -> tuple[list[str], list[Any]]:
+        k = self.keys(queue)
+        keys = [k.queue, k.wake, k.back, k.delayed, k.leases, k.ledger]
+        keys += [k.held(request.consumer), k.dead, k.dead_index, k.paused]
+        args: list[Any] = [
+            request.consumer,
+            request.seq,
+            self.lease_ms,
+            request.n,
+            int(request.alone_ok),
+            self.config.max_bytes,
+            self.config.dead_max,
+            self._too_large,
+            *request.settlement.arguments(),
+        ]
+        return keys, args
+
+    def _read_turn(self, queue: str, request: TurnRequest, reply: list[Any]) -> TurnReply:
+        status = reply[0].decode()
+        now = reply[1]
+        self._note_time(now)
+        if status != "ok":
+            return TurnReply(status, now)
+        _, _, settled, held, waiting, due, paused, *stored = reply
+        seq = request.seq
+        taken = [parse_delivery(queue, f"{seq}-{i}", one) for i, one in enumerate(stored, 1)]
+        return TurnReply("ok", now, settled, held, waiting, due, paused.decode(), taken)
+
+
+def _meta(template: dict[str, str], number: int) -> str:
+    return json.dumps({**template, "why": template["why"].format(number)})

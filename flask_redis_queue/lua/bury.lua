@@ -1,0 +1,34 @@
+-- End a consumer: what it still held goes to `back` in its order, or to the dead letters when it has
+-- taken too many consumers down. All or nothing; a repeat finds nothing to do.
+-- KEYS  1 leases  2 held of the one to bury  3 back  4 dead  5 dead index  6 ledger
+-- ARGV  1 the consumer to bury  2 max deliveries  3 'lapsed' only if its lease has ended | 'known' it has
+--       ended for sure  4 dead letter cap (0: none)  5 JSON line for those that become dead letters
+-- Returns {buried (1 or 0), messages put back, dead letters made}
+local now = now_ms()
+local lease = redis.call('ZSCORE', KEYS[1], ARGV[1])
+if ARGV[3] == 'lapsed' and (not lease or tonumber(lease) >= now) then return {0, 0, 0} end
+local all = redis.call('HGETALL', KEYS[2])
+local held = {}
+for i = 1, #all, 2 do
+  local seq, pos = string.match(all[i], '^(%d+)-(%d+)$')
+  if seq then held[#held + 1] = {tonumber(seq), tonumber(pos), all[i], all[i + 1]} end
+end
+table.sort(held, function(a, b) return a[1] < b[1] or (a[1] == b[1] and a[2] < b[2]) end)
+redis.call('ZREM', KEYS[1], ARGV[1]) -- a first write that no full server refuses; the next ones pass then
+local back, dead = 0, 0
+for _, one in ipairs(held) do
+  local birth, attempts, deaths, first, body = unpack_stored(one[4])
+  local stored = pack_stored(birth, attempts, deaths + 1, first, body)
+  if deaths + 1 >= tonumber(ARGV[2]) then
+    put_dead(KEYS[4], KEYS[5], ARGV[1] .. ':' .. one[3], now, stored, ARGV[5])
+    dead = dead + 1
+  else
+    redis.call('LPUSH', KEYS[3], stored)
+    back = back + 1
+  end
+end
+redis.call('UNLINK', KEYS[2])
+count(KEYS[6], 'buried', back + dead)
+count(KEYS[6], 'died', dead)
+if dead > 0 then cap_dead(KEYS[4], KEYS[5], KEYS[6], tonumber(ARGV[4])) end
+return {lease and 1 or 0, back, dead}

@@ -1,0 +1,54 @@
+"""Trouble with Redis, said once when it starts and once when it ends."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from . import clients
+from .config import Config
+
+_logger = logging.getLogger("flask_redis_queue")
+
+
+class Outage:
+    """Whether Redis is away now; shared by the threads of one consumer.
+
+    :param config: Which Redis.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._lock = threading.Lock()
+        self._since: float | None = None
+        self._waits = clients.backoff()
+
+    def begin(self, error: BaseException, running: int) -> float:
+        """Note that Redis is away.
+
+        :param error: How that showed.
+        :param running: How many handlers go on.
+        :return: Seconds to wait before asking again.
+        """
+        with self._lock:
+            if self._since is None:
+                self._since = time.monotonic()
+                self._waits = clients.backoff()
+                handlers = f"; {running} handler goes on" if running else ""
+                _logger.warning(
+                    "Redis connection lost: Redis at %s %s%s. Nothing is lost; retrying.",
+                    self._config.safe_url,
+                    clients.explain(error, self._config),
+                    handlers,
+                )
+            return next(self._waits)
+
+    def end(self) -> None:
+        """Note that Redis has answered."""
+        if self._since is None:
+            return
+        with self._lock:
+            if self._since is not None:
+                _logger.warning("Redis back after %.0fs", time.monotonic() - self._since)
+                self._since = None

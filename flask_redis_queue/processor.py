@@ -1,0 +1,299 @@
+"""One delivery in, one outcome out: decode, look up, load, run, judge.
+
+Nothing here touches Redis. What cannot be decoded, is invalid, or has no handler becomes a dead
+letter with its exact bytes; it is never dropped and never retried. What a handler raises is a
+failure, and its retry policy decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+from marshmallow import ValidationError
+
+from . import signals
+from .contracts import describe, normalized
+from .durations import seconds
+from .envelope import Delivery, Malformed, Message, decode
+from .exceptions import Reject, Retry
+from .registry import Handler, Registry
+from .retry import RetryPolicy
+
+_logger = logging.getLogger("flask_redis_queue")
+_TRACEBACK_BYTES = 16_000
+_WHY_CHARACTERS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """The handler returned."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """Its time had passed; nobody handles it."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class HandBack:
+    """It was not handled; somebody else may have it, and it cost no attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryLater:
+    """It failed and comes again.
+
+    :param delay: Seconds from now.
+    """
+
+    message: Message
+    delay: float
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """It is kept for a person to look at.
+
+    :param cause: ``malformed``, ``unknown type``, ``invalid``, ``rejected`` or ``failed``.
+    :param why: A sentence.
+    :param details: What else a person wants to know, as JSON values.
+    """
+
+    message: Message | None
+    cause: str
+    why: str
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def meta(self) -> dict[str, Any]:
+        """:return: What is stored beside the bytes."""
+        return {"cause": self.cause, "why": self.why[:_WHY_CHARACTERS], **self.details}
+
+
+Outcome = Ack | Expired | HandBack | RetryLater | DeadLetter
+
+
+class Interrupted(KeyboardInterrupt):
+    """Raised into a running handler when the process must stop now.
+
+    A ``KeyboardInterrupt``, for an event loop swallows any other exception of this weight.
+    """
+
+
+class Guard:
+    """Whether a handler runs now, so that :class:`Interrupted` may be raised into it."""
+
+    armed = False
+
+
+class Processor:
+    """Runs the handlers of one app, in one thread.
+
+    :param registry: What the app knows.
+    :param open_context: Gives the context that a message is handled in: the app's, with
+        ``current_message``. It is open before the Schema loads.
+    :param sender: The app, for signals.
+    :param guard: Armed while a handler runs.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        open_context: Callable[[Message], AbstractContextManager[object]],
+        sender: object,
+        guard: Guard | None = None,
+    ) -> None:
+        self._guard = guard or Guard()
+        self._registry = registry
+        self._open_context = open_context
+        self._sender = sender
+        self._runner: asyncio.Runner | None = None
+
+    def process(self, delivery: Delivery, now: float) -> Outcome:
+        """Handle one delivery.
+
+        :param delivery: What the queue gave.
+        :param now: The server's time, Unix seconds.
+        :return: What becomes of it.
+        """
+        try:
+            message = decode(delivery)
+        except Malformed as error:
+            return self._dead(_unread(delivery), "malformed", f"Not a message: {error}.")
+        if message.expires is not None and message.expires.timestamp() <= now:
+            return Expired(message)
+        handler = self._registry.find(delivery.queue, message.type)
+        if handler is None:
+            return self._dead(message, "unknown type", self._no_handler(message))
+        if signals.message_received.receivers:
+            signals.emit(signals.message_received, self._sender, message=message)
+        return self._run(handler, message)
+
+    def close(self) -> None:
+        """Close the event loop of ``async def`` handlers, if there was one."""
+        if self._runner is not None:
+            self._runner.close()
+            self._runner = None
+
+    def _run(self, handler: Handler, message: Message) -> Outcome:
+        started = time.perf_counter()
+        returned = False
+        try:
+            self._guard.armed = True
+            with self._open_context(message):
+                payload = message.data
+                if handler.contract is not None:
+                    try:
+                        payload = handler.contract.load(payload)
+                    except ValidationError as error:
+                        return self._invalid(handler, message, error)
+                if handler.is_async:
+                    self._run_async(handler, payload)
+                else:
+                    handler.function(payload)
+                returned = True
+        except Interrupted:
+            if not returned:
+                return HandBack()
+        except (Exception, SystemExit) as error:
+            if not returned:
+                return self._failed(handler, message, error, time.perf_counter() - started)
+            # The effect is done; running it again would double it.
+            _logger.exception("Tearing down the app context failed after %s.", message.id)
+        finally:
+            self._guard.armed = False
+        if signals.message_handled.receivers:
+            duration = time.perf_counter() - started
+            signals.emit(signals.message_handled, self._sender, message=message, duration=duration)
+        return Ack(message)
+
+    def _run_async(self, handler: Handler, payload: Any) -> None:
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+        # A copy made now, so that the handler sees the app context and current_message.
+        self._runner.run(handler.function(payload), context=contextvars.copy_context())
+
+    def _failed(
+        self, handler: Handler, message: Message, error: BaseException, duration: float
+    ) -> Outcome:
+        details = _error_details(handler, error)
+        if isinstance(error, Reject):
+            return self._dead(message, "rejected", str(error), error, details, duration)
+        why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        if isinstance(error, handler.dead_on):
+            return self._dead(message, "failed", why, error, details, duration)
+        delay = _retry_delay(handler, message.attempt, error)
+        if delay is None:
+            return self._dead(message, "failed", why, error, details, duration)
+        signals.emit(
+            signals.message_retried,
+            self._sender,
+            message=message,
+            error=error,
+            delay=delay,
+            duration=duration,
+            max_attempts=getattr(handler.policy, "max_attempts", None),
+        )
+        return RetryLater(message, delay)
+
+    def _invalid(self, handler: Handler, message: Message, error: ValidationError) -> DeadLetter:
+        messages = normalized(error)
+        why = describe(messages, message.data)
+        details = {"handler": handler.place, "messages": _printable(messages)}
+        return self._dead(message, "invalid", why, error, details)
+
+    def _no_handler(self, message: Message) -> str:
+        if message.type is None:
+            return (
+                f"Nothing handles untyped messages on {message.queue}. "
+                f'Add @queue.handler(queue="{message.queue}").'
+            )
+        if message.type in self._registry.contracts:
+            return f'No handler for "{message.type}" on {message.queue}. Kept as a dead letter.'
+        hint = self._registry.hint(message.type)
+        guess, _, known = hint.partition(" Known:")
+        return f'No handler for "{message.type}".{guess} Kept as a dead letter. Known:{known}'
+
+    def _dead(
+        self,
+        message: Message,
+        cause: str,
+        why: str,
+        error: BaseException | None = None,
+        details: dict[str, Any] | None = None,
+        duration: float = 0.0,
+    ) -> DeadLetter:
+        signals.emit(
+            signals.message_dead,
+            self._sender,
+            message=message,
+            error=error,
+            cause=cause,
+            why=why,
+            duration=duration,
+        )
+        return DeadLetter(message, cause, why, {**_identity(message), **(details or {})})
+
+
+def _unread(delivery: Delivery) -> Message:
+    return Message(
+        id=delivery.birth,
+        type=None,
+        queue=delivery.queue,
+        data=None,
+        attempt=delivery.attempts + 1,
+        raw=delivery.raw,
+    )
+
+
+def _identity(message: Message) -> dict[str, Any]:
+    found = {
+        "id": message.id,
+        "type": message.type,
+        "source": message.source or None,
+        "time": message.time.isoformat() if message.time else None,
+        "attempts": message.attempt,
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _error_details(handler: Handler, error: BaseException) -> dict[str, Any]:
+    text = "".join(traceback.format_exception(error))
+    return {
+        "handler": handler.place,
+        "error": f"{type(error).__module__}.{type(error).__qualname__}",
+        "traceback": text[-_TRACEBACK_BYTES:],
+    }
+
+
+def _retry_delay(handler: Handler, attempt: int, error: BaseException) -> float | None:
+    """Ask the policy; a policy that fails itself must not cost the message."""
+    policy = handler.policy
+    try:
+        wait = policy(attempt, error)
+        delay = None if wait is None else seconds(wait, name="the retry delay")
+        if delay is not None and isinstance(error, Retry) and error.delay is not None:
+            delay = seconds(error.delay, name="Retry(delay=)")
+    except Exception:
+        _logger.exception("The retry policy of %s failed; the default one is used.", handler.place)
+        return RetryPolicy()(attempt, error)
+    return delay
+
+
+def _printable(messages: Any) -> Any:
+    if isinstance(messages, dict):
+        return {str(key): _printable(value) for key, value in messages.items()}
+    if isinstance(messages, (list, tuple)):
+        return [_printable(value) for value in messages]
+    return messages if isinstance(messages, (str, int, float, bool, type(None))) else str(messages)

@@ -1,0 +1,350 @@
+"""The sender's room: a payload is validated, written, and stored once.
+
+One request carries its own identity (the message's id), so that it may be repeated while Redis
+does not answer, and the list still holds one copy.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+from marshmallow import Schema
+from redis.exceptions import RedisError
+
+from . import clients, signals
+from .broker import SEEN_MS, Broker, SendRequest
+from .config import Config
+from .contracts import Contract, contract_of
+from .durations import Duration, seconds
+from .envelope import Format, Message, check_headers, encode, new_id
+from .exceptions import (
+    InvalidMessage,
+    MessageTooLarge,
+    QueueFull,
+    QueueRefused,
+    QueueUnavailable,
+    UnknownMessage,
+)
+from .keys import check_queue_name
+from .registry import Registry
+
+_CHUNK_MESSAGES = 256
+_CHUNK_BYTES = 512 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class SentMessage:
+    """What ``send`` returns.
+
+    :param id: The message's id; of a duplicate, the first one's.
+    :param type: Its type; ``None``: untyped.
+    :param queue: Where it went.
+    :param duplicate: Whether this send stored nothing, because an earlier one had.
+    """
+
+    id: str
+    type: str | None
+    queue: str
+    duplicate: bool | None = False
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The options of one ``send``, checked."""
+
+    queue: str | None = None
+    delay: float = 0.0
+    expires: float | None = None
+    headers: Mapping[str, Any] | None = None
+    id: str | None = None
+    dedup: str | None = None
+    dedup_window: float | None = None
+
+
+def check_options(
+    *,
+    queue: str | None = None,
+    delay: Duration | None = None,
+    expires: Duration | None = None,
+    headers: Mapping[str, Any] | None = None,
+    id: str | None = None,
+    dedup: str | None = None,
+    dedup_window: Duration | None = None,
+) -> Options:
+    """Check what a user gave ``send``.
+
+    :return: The options.
+    :raises ValueError: For a value that is not allowed.
+    """
+    for name, value in (("id", id), ("dedup", dedup)):
+        if value is not None and not (
+            isinstance(value, str) and 0 < len(value) <= 200 and value.isprintable()
+        ):
+            raise ValueError(f"{name} is {value!r}. Use 1 to 200 printable characters.")
+    if dedup_window is not None and dedup is None:
+        raise ValueError("dedup_window= says how long dedup= holds; pass dedup= with it.")
+    return Options(
+        check_queue_name(queue) if queue is not None else None,
+        seconds(delay, name="delay") if delay is not None else 0.0,
+        _positive(expires, "expires"),
+        check_headers(headers) if headers else None,
+        id,
+        dedup,
+        _positive(dedup_window, "dedup_window"),
+    )
+
+
+def _positive(value: Duration | None, name: str) -> float | None:
+    if value is None:
+        return None
+    found = seconds(value, name=name)
+    if found < 0.001:
+        raise ValueError(f"{name} is {value!r}. Use at least 1ms.")
+    return found
+
+
+class Publisher:
+    """Sends for one app.
+
+    :param config: Its settings.
+    :param broker: Its queues.
+    :param source: What its messages call it (CloudEvents ``source``).
+    :param sender: The app, for signals.
+    """
+
+    def __init__(self, config: Config, broker: Broker, source: str, sender: object) -> None:
+        self._config = config
+        self._broker = broker
+        self._source = quote(source, safe="/._-~:") or "app"
+        self._sender = sender
+
+    def send(
+        self, registry: Registry, contract: object, payload: Any, options: Options
+    ) -> SentMessage:
+        """Send one message.
+
+        :param registry: What the app knows.
+        :param contract: A schema, a type name, or ``None``: by the queue.
+        :param payload: A mapping in wire form, or an object to dump.
+        :param options: How.
+        :return: What was sent.
+        """
+        found, queue = self._address(registry, contract, options.queue)
+        message, body = self._write(found, queue, payload, options)
+        explicit = options.id is not None
+        window = options.dedup_window or self._config.dedup_window
+        dedup = None if options.dedup is None else (options.dedup, _ms(window))
+        request = SendRequest(
+            queue,
+            message.id,
+            _token(),
+            _ms(self._config.dedup_window) if explicit else SEEN_MS,
+            message.id,
+            (body,),
+            _ms(options.delay),
+            dedup,
+        )
+        status, first = self._store(request, message.type)
+        sent = SentMessage(first, message.type, queue, status != "ok")
+        if status == "ok" and signals.message_sent.receivers:
+            signals.emit(signals.message_sent, self._sender, message=message)
+        return sent
+
+    def send_many(
+        self, registry: Registry, contract: object, payloads: Iterable[Any], options: Options
+    ) -> list[SentMessage]:
+        """Send many: all are validated first, then stored chunk by chunk.
+
+        :return: One for each payload, in order.
+        """
+        if options.id is not None or options.dedup is not None:
+            raise ValueError("id= and dedup= name one message; send_many takes neither.")
+        found, queue = self._address(registry, contract, options.queue)
+        written: list[tuple[Message, bytes]] = []
+        invalid: dict[int, Any] = {}
+        first_error = ""
+        for index, payload in enumerate(payloads):
+            try:
+                written.append(self._write(found, queue, payload, options))
+            except InvalidMessage as error:
+                first_error = first_error or f"Payload {index}: {error.args[0]}"
+                invalid[index] = error.messages
+        if invalid:
+            raise InvalidMessage(f"None of the messages was sent. {first_error}", invalid)
+        sent: list[SentMessage] = []
+        for chunk in _chunks(written):
+            self._send_chunk(queue, chunk, options, sent)
+        return sent
+
+    def _send_chunk(
+        self,
+        queue: str,
+        chunk: Sequence[tuple[Message, bytes]],
+        options: Options,
+        sent: list[SentMessage],
+    ) -> None:
+        first = chunk[0][0]
+        bodies = [body for _, body in chunk]
+        request = SendRequest(
+            queue, first.id, _token(), SEEN_MS, first.id, bodies, _ms(options.delay)
+        )
+        try:
+            self._store(request, first.type)
+        except (QueueUnavailable, QueueFull) as error:
+            error.sent = list(sent)
+            raise
+        sent.extend(SentMessage(message.id, message.type, queue) for message, _ in chunk)
+        if signals.message_sent.receivers:
+            for message, _ in chunk:
+                signals.emit(signals.message_sent, self._sender, message=message)
+
+    def _address(
+        self, registry: Registry, contract: object, queue: str | None
+    ) -> tuple[Contract | None, str]:
+        found: Contract | None
+        if isinstance(contract, str):
+            found = registry.contract(contract)
+        elif isinstance(contract, type) and issubclass(contract, Schema):
+            found = contract_of(contract)
+            if found is None:
+                raise UnknownMessage(
+                    f"{contract.__name__} is no @message schema, so it was not sent. "
+                    'Decorate it with @message("its.type").'
+                )
+        elif contract is None:
+            where = queue or registry.default_queue
+            candidates = registry.contracts_on(where)
+            if len(candidates) > 1:
+                names = ", ".join(sorted(c.type for c in candidates))
+                raise UnknownMessage(
+                    f"{where} carries several messages ({names}), so send(payload) cannot tell "
+                    "which it is. Nothing was stored. Use send(contract, payload)."
+                )
+            found = candidates[0] if candidates else None
+            return found, where
+        else:
+            raise UnknownMessage(
+                f"{contract!r} is neither a @message schema nor a type name. Nothing was stored."
+            )
+        return found, queue or registry.queue_of(found)
+
+    def _write(
+        self, contract: Contract | None, queue: str, payload: Any, options: Options
+    ) -> tuple[Message, bytes]:
+        # An event needs a type; what has none travels as the bare payload.
+        format: Format = (contract.format or self._config.format) if contract else "plain"
+        if format == "plain":
+            self._refuse_with_plain(options)
+        name = contract.type if contract else None
+        message = Message(
+            id=options.id or new_id(),
+            type=name,
+            queue=queue,
+            data=contract.to_wire(payload) if contract else payload,
+            source=self._source,
+            time=datetime.now(UTC),
+            expires=self._expiry(options, name or "The message"),
+            headers=options.headers or {},
+        )
+        body = _encode(message, format, name)
+        if len(body) > self._config.max_bytes:
+            raise MessageTooLarge(
+                f"{name or 'The message'} was NOT sent: it has {len(body):,} bytes, "
+                f"REDIS_QUEUE_MAX_BYTES allows {self._config.max_bytes:,}. Nothing was stored. "
+                "Send a reference to the data, or raise the limit on both sides."
+            )
+        return message, body
+
+    def _expiry(self, options: Options, name: str) -> datetime | None:
+        if options.expires is None:
+            return None
+        deadline = time.monotonic() + self._config.send_timeout
+        try:
+            now = clients.repeat(self._broker.server_time, deadline)
+        except (clients.NotSent, RedisError) as error:
+            raise self._unavailable(error, name, stored=False, id=None) from error
+        return datetime.fromtimestamp(now + options.expires, UTC)
+
+    @staticmethod
+    def _refuse_with_plain(options: Options) -> None:
+        for name in ("expires", "headers", "id"):
+            if getattr(options, name) is not None:
+                raise ValueError(f"{name}= needs the cloudevents format; plain carries no {name}.")
+        if options.delay:
+            raise ValueError("delay= needs the cloudevents format; plain carries no id.")
+
+    def _store(self, request: SendRequest, name: str | None) -> tuple[str, str]:
+        deadline = time.monotonic() + self._config.send_timeout
+        try:
+            status, first = clients.repeat(lambda: self._broker.send(request), deadline)
+        except (clients.NotSent, RedisError) as error:
+            doubtful = clients.is_doubtful(error)
+            raise self._unavailable(error, name, stored=doubtful, id=request.first_id) from error
+        if status == "full":
+            raise QueueFull(
+                f"{name or 'The message'} was NOT sent: {request.queue} has reached "
+                f"REDIS_QUEUE_MAX_LENGTH ({self._config.max_length:,}). Nothing was stored. "
+                "Try again when its consumer has caught up."
+            )
+        return status, first
+
+    def _unavailable(
+        self, error: BaseException, name: str | None, *, stored: bool, id: str | None
+    ) -> QueueUnavailable:
+        what = name or "The message"
+        said = f"Redis at {self._config.safe_url} {clients.explain(error, self._config)}"
+        if clients.kind(error) == "wrong":
+            return QueueRefused(
+                f"{what} was NOT sent: {said}. Nothing was stored. Trying again will not help.",
+                id=id,
+            )
+        if stored:
+            return QueueUnavailable(
+                f"{what} may have been sent: {said} (within {self._config.send_timeout:g}s). "
+                f'Sending it again with id="{id}" within a minute stores it once.',
+                stored="unknown",
+                id=id,
+            )
+        return QueueUnavailable(
+            f"{what} was NOT sent: {said}. Nothing was stored. Try again later.", id=id
+        )
+
+
+def _encode(message: Message, format: Format, name: str | None) -> bytes:
+    data = message.data
+    if format == "plain" and isinstance(data, dict) and {"specversion", "type"} <= data.keys():
+        raise InvalidMessage(
+            f'{name or "The message"} not sent. A bare payload with "specversion" and "type" would '
+            "be read as an event. Use the cloudevents format."
+        )
+    try:
+        return encode(message, format)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InvalidMessage(f"{name or 'The message'} not sent. {error}") from error
+
+
+def _chunks(
+    written: Sequence[tuple[Message, bytes]],
+) -> Iterator[Sequence[tuple[Message, bytes]]]:
+    start = size = 0
+    for index, (_, body) in enumerate(written):
+        if index > start and (index - start >= _CHUNK_MESSAGES or size + len(body) > _CHUNK_BYTES):
+            yield written[start:index]
+            start, size = index, 0
+        size += len(body)
+    if start < len(written):
+        yield written[start:]
+
+
+def _ms(value: float) -> int:
+    return max(1, round(value * 1000)) if value > 0 else 0
+
+
+def _token() -> str:
+    return os.urandom(8).hex()

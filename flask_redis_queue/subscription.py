@@ -1,0 +1,317 @@
+"""One consumer's place at one queue: its incarnation, its sequence, what it holds.
+
+The thread that runs handlers and the lease thread share it. Every turn goes out under one lock, so
+that there is one outstanding request; one that failed is repeated as it stood before anything new.
+Its number names it, so that a repeat moves nothing twice.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections import deque
+
+import redis
+from redis.exceptions import ResponseError
+
+from .broker import Broker, Settlement, TurnReply, TurnRequest
+from .envelope import Delivery, Message
+from .processor import Ack, DeadLetter, Expired, HandBack, Outcome, RetryLater
+
+_REMEMBERED = 100
+"""Settlements kept for a server that forgot them, because it restarted from an older file."""
+
+
+class Gone(Exception):
+    """The consumer was taken for dead, or the server forgot it: what it holds is not its own."""
+
+
+class Subscription:
+    """The state of one consumer on one queue.
+
+    :param broker: The app's queues.
+    :param queue: Which queue.
+    :param name: What people call the consumer; each incarnation adds a random end to it.
+    :param blocking_pool: Connections that may wait.
+    """
+
+    def __init__(
+        self, broker: Broker, queue: str, name: str, blocking_pool: redis.ConnectionPool
+    ) -> None:
+        self.queue = queue
+        self.consumer = ""
+        self.wait_refused: ResponseError | None = None
+        self._broker = broker
+        self._name = name
+        self._blocking_pool = blocking_pool
+        self._lease = broker.config.lease
+        self._io = threading.Lock()  # one outstanding turn
+        self._state = threading.Lock()  # all that follows; never held while Redis is asked
+        self._seq = 0
+        self._pending: TurnRequest | None = None
+        self._ready: deque[Delivery] = deque()
+        self._ready_since = 0.0
+        self._running: dict[str, Delivery] = {}
+        self._done = Settlement()
+        self._done_since = 0.0
+        self._unsettled: list[Message] = []
+        self._in_flight: list[Message] = []
+        self._recent: deque[Settlement] = deque(maxlen=_REMEMBERED)
+        self._renewed = 0.0
+        self._clock = (0.0, 0.0)
+        self._gone = False
+
+    # What the handler thread does ------------------------------------------------------------
+
+    def enter(self) -> None:
+        """Begin a new incarnation; what an older one held is not this one's."""
+        consumer = f"{self._name}-{os.urandom(4).hex()}"
+        with self._io:
+            sent = time.monotonic()
+            self._broker.enter(self.queue, consumer)
+            with self._state:
+                self.consumer, self._seq, self._pending = consumer, 0, None
+                self._ready.clear()
+                self._running.clear()
+                self._recent.clear()
+                self._done, self._unsettled, self._in_flight = Settlement(), [], []
+                self._renewed, self._gone = sent, False
+
+    def take(self) -> Delivery | None:
+        """Take the next delivery to run, if one may start.
+
+        :return: The delivery; ``None``: there is none, or the lease must be renewed first.
+        """
+        with self._state:
+            if self._gone or not self._ready or not self._is_fresh():
+                return None
+            delivery = self._ready.popleft()
+            self._running[delivery.tag] = delivery
+            return delivery
+
+    def finish(self, delivery: Delivery, outcome: Outcome) -> None:
+        """Note what became of a delivery; a turn settles it."""
+        with self._state:
+            if self._running.get(delivery.tag) is not delivery:
+                return  # of an incarnation that is gone, or handed back already
+            del self._running[delivery.tag]
+            if not len(self._done):
+                self._done_since = time.monotonic()
+            _add(self._done, delivery.tag, outcome, self.consumer)
+            if not isinstance(outcome, HandBack) and outcome.message is not None:
+                self._unsettled.append(outcome.message)
+
+    def turn(self, n: int, *, block: float = 0.0) -> TurnReply:
+        """Settle what is done and take up to ``n`` messages.
+
+        A request whose reply was lost goes first, and alone: then nothing is taken by this one.
+
+        :param n: Most messages to take; 0 only settles.
+        :param block: Seconds to wait for the queue to have something.
+        :return: What it brought; :meth:`take` gives the deliveries.
+        :raises Gone: If this incarnation has ended; :meth:`enter` begins another.
+        """
+        with self._io:
+            return self._turn(n, block)
+
+    def give_up_ready(self) -> None:
+        """Hand back, with the next turn, what was not started."""
+        with self._state:
+            self._done.handed_back.extend(one.tag for one in self._ready)
+            self._ready.clear()
+
+    def abandon(self) -> tuple[list[Message], int]:
+        """After :class:`Gone`: name what was lost to others.
+
+        :return: Messages whose handler ended but that were not settled, and how many not started.
+        """
+        with self._state:
+            lost = self._in_flight + self._unsettled
+            self._in_flight, self._unsettled = [], []
+            waiting = len(self._ready)
+            self._ready.clear()
+            return lost, waiting
+
+    @property
+    def is_gone(self) -> bool:
+        """:return: Whether this incarnation has ended."""
+        return self._gone
+
+    @property
+    def has_ready(self) -> bool:
+        """:return: Whether something waits here to be run."""
+        return bool(self._ready)
+
+    @property
+    def now(self) -> float:
+        """:return: The server's time, from its last reply and our own clock's steps since."""
+        server, local = self._clock
+        return server + time.monotonic() - local
+
+    # What the lease thread does --------------------------------------------------------------
+
+    def beat(self) -> list[str]:
+        """Renew the lease.
+
+        :return: Consumers whose lease has lapsed.
+        :raises Gone: If this incarnation has ended.
+        """
+        sent = time.monotonic()
+        consumer = self.consumer
+        if self._gone:
+            return []
+        lapsed = self._broker.beat(self.queue, consumer)
+        with self._state:
+            if consumer != self.consumer or self._gone:
+                return []
+            if lapsed is None:
+                self._gone = True
+                raise Gone
+            self._renewed = max(self._renewed, sent)
+        return lapsed
+
+    def flush(self, *, done_for: float, ready_for: float) -> None:
+        """Settle what is done, and hand back what waits too long, while a handler runs.
+
+        :param done_for: Leave outcomes that are younger, in seconds.
+        :param ready_for: Hand back what has waited this long to be started, in seconds.
+        :raises Gone: If this incarnation has ended.
+        """
+        now = time.monotonic()
+        with self._state:
+            done = len(self._done) > 0 and now - self._done_since >= done_for
+            late = bool(self._ready and self._running) and now - self._ready_since >= ready_for
+        # Where the handler thread is in mid-turn, it settles by itself.
+        if self._gone or not (done or late) or not self._io.acquire(blocking=False):
+            return
+        try:
+            if late:
+                self.give_up_ready()
+            self._turn(0, 0.0)
+        finally:
+            self._io.release()
+
+    # The end -----------------------------------------------------------------------------------
+
+    def hand_back_all(self) -> int:
+        """Give up everything, even what runs: for a process that must end now.
+
+        :return: How many running messages were handed back.
+        """
+        with self._io:
+            with self._state:
+                unfinished = list(self._running)
+                self._running.clear()
+                self._done.handed_back.extend(unfinished)
+            self._settle_all()
+        return len(unfinished)
+
+    def leave(self) -> None:
+        """Hand back what was not started, settle the rest, and end this incarnation."""
+        with self._io:
+            if self._gone:
+                return
+            self._settle_all()
+            if not self._running:
+                self._broker.bury(self.queue, self.consumer, known=True)
+                self._gone = True
+
+    def _settle_all(self) -> None:
+        self.give_up_ready()
+        while self._pending is not None or len(self._done):
+            self._turn(0, 0.0)
+            self.give_up_ready()  # a repeated request may have brought messages
+
+    # The protocol ------------------------------------------------------------------------------
+
+    def _turn(self, n: int, block: float) -> TurnReply:
+        with self._state:
+            if self._gone:
+                raise Gone
+            if self._pending is None:
+                self._pending = self._request(n)
+            request = self._pending
+        sent = time.monotonic()
+        self.wait_refused = None
+        if block > 0:
+            reply, self.wait_refused = self._broker.turn_when_woken(
+                self._blocking_pool, self.queue, request, block
+            )
+        else:
+            reply = self._broker.turn(self.queue, request)
+        return self._accept(request, reply, sent)
+
+    def _request(self, n: int) -> TurnRequest:
+        settlement, self._done = self._done, Settlement()
+        self._in_flight, self._unsettled = self._unsettled, []
+        if len(settlement):
+            self._recent.append(settlement)
+        alone = not self._running and not self._ready
+        return TurnRequest(self.consumer, self._seq + 1, settlement, n, alone)
+
+    def _accept(self, request: TurnRequest, reply: TurnReply, sent: float) -> TurnReply:
+        if reply.status == "gone":
+            with self._state:
+                self._gone, self._pending = True, None
+            raise Gone
+        if reply.status != "ok":
+            self._resync()
+            return TurnReply("ok", reply.now, waiting=1)
+        with self._state:
+            self._seq, self._pending = request.seq, None
+            self._renewed = max(self._renewed, sent)
+            self._clock = (reply.now / 1000, time.monotonic())
+            if reply.deliveries:
+                self._ready.extend(reply.deliveries)
+                self._ready_since = time.monotonic()
+            self._in_flight = []
+            expected = len(self._ready) + len(self._running) + len(self._done)
+        if reply.held != expected:
+            self._resync()
+        return reply
+
+    def _resync(self) -> None:
+        """The server holds something else than we know: it forgot. Agree on what is ours."""
+        answer = self._broker.resync(self.queue, self.consumer, self._seq + 2)
+        with self._state:
+            self._pending = None
+            if answer is None:
+                self._gone = True
+                raise Gone
+            self._seq, tags = answer
+            held = set(tags)
+            # What the server took back stands in the queue again: not ours to run.
+            self._ready = deque(one for one in self._ready if one.tag in held)
+            self._done = self._done.only(held)
+            known = {one.tag for one in self._ready} | set(self._running) | self._done.tags()
+            for settlement in self._recent:
+                again = settlement.only(held - known)
+                known |= again.tags()
+                self._done.add(again)
+            self._done.handed_back.extend(sorted(held - known, key=_order))
+            self._recent.clear()
+
+    def _is_fresh(self) -> bool:
+        return time.monotonic() - self._renewed < self._lease
+
+
+def _add(settlement: Settlement, tag: str, outcome: Outcome, consumer: str) -> None:
+    match outcome:
+        case Ack():
+            settlement.handled.append(tag)
+        case Expired():
+            settlement.expired.append(tag)
+        case RetryLater(_, delay):
+            settlement.retried.append((tag, round(delay * 1000)))
+        case DeadLetter():
+            meta = {**outcome.meta(), "consumer": consumer}
+            settlement.dead.append((tag, json.dumps(meta)))
+        case HandBack():
+            settlement.handed_back.append(tag)
+
+
+def _order(tag: str) -> tuple[int, int]:
+    seq, _, position = tag.partition("-")
+    return int(seq), int(position)
