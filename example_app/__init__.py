@@ -1,0 +1,1 @@
+"""Two Flask services that keep a stock: supply tells inventory what was delivered."""
