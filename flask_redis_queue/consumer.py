@@ -32,6 +32,8 @@ _logger = logging.getLogger("flask_redis_queue")
 
 _WORK = 0.05
 """Seconds of work that one turn should bring: more delays the settling, less costs round trips."""
+_GOODBYE = 2.0
+"""Seconds that a consumer tries to say that it ends; else its lease tells."""
 _BLOCK = 0.5
 """Longest wait inside Redis: what is due or handed back does not wake the waiter."""
 
@@ -153,7 +155,8 @@ class Consumer:
     def _start(self) -> None:
         """Do once all that a consumer does, so that "ready" is true when it is said."""
         for one in self._subscriptions:
-            one.enter()
+            if not one.is_entered:
+                one.enter()
             one.turn(0)
             one.beat()
             try:
@@ -177,7 +180,8 @@ class Consumer:
             self._waiters.close()
         for one in self._subscriptions:
             try:
-                one.leave()
+                if one.is_entered:
+                    clients.repeat(one.leave, time.monotonic() + _GOODBYE)
             except Gone:
                 self._lost(one)
             except (clients.NotSent, RedisError):

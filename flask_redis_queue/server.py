@@ -17,6 +17,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import weakref
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
@@ -40,7 +41,11 @@ def find_binary() -> str:
     :raises FileNotFoundError: If there is none.
     """
     if named := os.environ.get("REDIS_SERVER_BINARY"):
-        return named
+        if found := shutil.which(named):
+            return found
+        raise FileNotFoundError(
+            f"REDIS_SERVER_BINARY names {named!r}, and no such program is here."
+        )
     system = platform.system().lower()
     machine = platform.machine().lower().replace("amd64", "x86_64")
     for package, inside in _WHEELS.items():
@@ -90,6 +95,7 @@ class EmbeddedServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: int | None = None
         self._owner = 0
+        _servers.add(self)
 
     @property
     def url(self) -> str:
@@ -164,6 +170,14 @@ class EmbeddedServer:
             os.close(self._lock)
             self._lock = None
 
+    def let_go(self) -> None:
+        """In a forked child: keep neither the server alive nor the folder locked."""
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
     def __enter__(self) -> str:
         return self.start()
 
@@ -227,6 +241,16 @@ class EmbeddedServer:
             link.sendall(b"PING\r\n")
             return link.recv(16).startswith(b"+PONG")
         return False
+
+
+def _let_go() -> None:
+    for server in list(_servers):
+        server.let_go()
+
+
+# What a fork copies would hold on to the server after its owner has gone.
+_servers: weakref.WeakSet[EmbeddedServer] = weakref.WeakSet()
+os.register_at_fork(after_in_child=_let_go)
 
 
 def _free_port() -> int:

