@@ -42,8 +42,9 @@ clean: ## Remove what was installed, built and cached
 
 $(VENV)/.made:
 	@"$(PYTHON)" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' \
-	2>/dev/null || { echo 'This needs Python 3.11 or later with its venv module (on Debian: apt-get \
-	install python3-venv). If you have one, name it: make PYTHON=/path/to/python3.' >&2; exit 1; }
+	2>/dev/null || { echo 'This needs Python 3.11 or later with its venv module (on Debian:' \
+	'apt-get install python3-venv). If you have one, name it: make PYTHON=/path/to/python3.' \
+	>&2; exit 1; }
 	"$(PYTHON)" -m venv --clear $(VENV)
 	@touch $@
 

@@ -32,7 +32,7 @@ _TRACEBACK_BYTES = 16_000
 _WHY_CHARACTERS = 1_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ack:
     """The handler returned."""
 

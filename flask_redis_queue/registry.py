@@ -10,6 +10,7 @@ import difflib
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from marshmallow import Schema
@@ -46,7 +47,7 @@ class Handler:
         """:return: ``module.qualname`` of the function."""
         return f"{self.function.__module__}.{self.function.__qualname__}"
 
-    @property
+    @cached_property  # asked for each message, and inspect is slow
     def is_async(self) -> bool:
         """:return: Whether the function is a coroutine function."""
         return inspect.iscoroutinefunction(self.function)

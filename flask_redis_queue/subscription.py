@@ -56,8 +56,8 @@ class Subscription:
         self._running: dict[str, Delivery] = {}
         self._done = Settlement()
         self._done_since = 0.0
-        self._unsettled: list[Message] = []
-        self._in_flight: list[Message] = []
+        self._unsettled: list[Outcome] = []
+        self._in_flight: list[Outcome] = []
         self._recent: deque[Settlement] = deque(maxlen=_REMEMBERED)
         self._renewed = 0.0
         self._clock = (0.0, 0.0)
@@ -96,14 +96,17 @@ class Subscription:
     def finish(self, delivery: Delivery, outcome: Outcome) -> None:
         """Note what became of a delivery; a turn settles it."""
         with self._state:
-            if self._running.get(delivery.tag) is not delivery:
+            tag = delivery.tag
+            if self._running.get(tag) is not delivery:
                 return  # of an incarnation that is gone, or handed back already
-            del self._running[delivery.tag]
-            if not len(self._done):
+            del self._running[tag]
+            if not self._unsettled:
                 self._done_since = time.monotonic()
-            _add(self._done, delivery.tag, outcome, self.consumer)
-            if not isinstance(outcome, HandBack) and outcome.message is not None:
-                self._unsettled.append(outcome.message)
+            if type(outcome) is Ack:
+                self._done.handled.append(tag)
+            else:
+                _add(self._done, tag, outcome, self.consumer)
+            self._unsettled.append(outcome)
 
     def turn(self, n: int, *, block: float = 0.0) -> TurnReply:
         """Settle what is done and take up to ``n`` messages.
@@ -134,7 +137,8 @@ class Subscription:
             self._in_flight, self._unsettled = [], []
             waiting = len(self._ready)
             self._ready.clear()
-            return lost, waiting
+            messages = [getattr(outcome, "message", None) for outcome in lost]
+            return [message for message in messages if message is not None], waiting
 
     @property
     def is_entered(self) -> bool:
@@ -306,8 +310,6 @@ class Subscription:
 
 def _add(settlement: Settlement, tag: str, outcome: Outcome, consumer: str) -> None:
     match outcome:
-        case Ack():
-            settlement.handled.append(tag)
         case Expired():
             settlement.expired.append(tag)
         case RetryLater(_, delay):

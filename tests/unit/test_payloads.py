@@ -9,7 +9,6 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from cloudevents.core.bindings.http import from_http_event  # noqa: F401  (the SDK is here)
 from marshmallow import RAISE, Schema, ValidationError, fields, post_load
 
 from flask_redis_queue import ConfigurationError, InvalidMessage, RetryPolicy, message
