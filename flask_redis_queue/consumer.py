@@ -155,9 +155,11 @@ class Consumer:
     def _start(self) -> None:
         """Do once all that a consumer does, so that "ready" is true when it is said."""
         for one in self._subscriptions:
+            asked = time.monotonic()
             if not one.is_entered:
                 one.enter()
             one.turn(0)
+            self._outage.end(asked)
             one.beat()
             try:
                 self._broker.wait(self._blocking_pool, one.queue, 0.001)
@@ -224,7 +226,6 @@ class Consumer:
         """Do it; wait where Redis is away."""
         try:
             work()
-            self._outage.end()
         except (clients.NotSent, RedisError) as error:
             if clients.kind(error) != "away":
                 raise
@@ -235,7 +236,9 @@ class Consumer:
         due, empty = _BLOCK, True
         for one in self._subscriptions:
             try:
+                asked = time.monotonic()
                 reply = one.turn(self._appetite(), block=self._block)
+                self._outage.end(asked)
                 self._note_pause(one, reply)
                 if one.has_ready:
                     self._block = 0.0

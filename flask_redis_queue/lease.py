@@ -102,8 +102,9 @@ class LeaseKeeper:
                     self._beat(one)
 
     def _beat(self, one: Subscription) -> None:
+        asked = time.monotonic()
         lapsed = one.beat()
-        self._outage.end()
+        self._outage.end(asked)
         for consumer in lapsed:
             buried, back, dead = self._broker.bury(one.queue, consumer)
             if buried:

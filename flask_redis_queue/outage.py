@@ -44,11 +44,15 @@ class Outage:
                 )
             return next(self._waits)
 
-    def end(self) -> None:
-        """Note that Redis has answered."""
+    def end(self, asked: float) -> None:
+        """Note that Redis has answered.
+
+        :param asked: When it was asked, by ``time.monotonic()``: an answer to what was asked before
+            the trouble began says nothing.
+        """
         if self._since is None:
             return
         with self._lock:
-            if self._since is not None:
+            if self._since is not None and asked >= self._since:
                 _logger.warning("Redis back after %.0fs", time.monotonic() - self._since)
                 self._since = None
