@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import queue
 import random
 import signal
 import sys
@@ -15,7 +16,6 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from pathlib import Path
 from types import FrameType
@@ -99,37 +99,47 @@ def _post(processes: Processes, port: int, messages: int) -> Counter[Place]:
         }
         for _ in range(messages)
     ]
-    local = threading.local()
+    todo = iter(deliveries)
+    lock = threading.Lock()
+    results: queue.Queue[dict[str, Any] | Exception] = queue.Queue()
+
+    def poster() -> None:
+        http = HTTPConnection("127.0.0.1", port, timeout=10)
+        while True:
+            with lock:
+                delivery = next(todo, None)
+            if delivery is None:
+                return
+            try:
+                _post_one(http, delivery)
+                results.put(delivery)
+            except Exception as error:
+                results.put(error)
+                return
+
+    # Daemon threads: Ctrl-C must not wait for an answer, nor for a lock that it interrupted.
+    for _ in range(_POSTERS):
+        threading.Thread(target=poster, daemon=True).start()
     expected: Counter[Place] = Counter()
-
-    def post(delivery: dict[str, Any]) -> dict[str, Any]:
-        if not hasattr(local, "http"):
-            local.http = HTTPConnection("127.0.0.1", port, timeout=10)
-        body = json.dumps(delivery)
-        local.http.request(
-            "POST", "/supplytransactions", body, {"Content-Type": "application/json"}
-        )
-        response = local.http.getresponse()
-        answer = response.read().decode(errors="replace")
-        if response.status != 201:
-            raise Died(f"The supply service answered {response.status}: {answer}")
-        return delivery
-
     label = f"posting {messages:,} deliveries"
-    with (
-        ThreadPoolExecutor(_POSTERS) as pool,
-        click.progressbar(length=messages, label=label, width=30) as bar,
-    ):
-        try:
-            for delivery in pool.map(post, deliveries):
-                place = str(delivery["product_code"]), str(delivery["warehouse_name"])
-                expected[place] += int(str(delivery["quantity"]))
-                bar.update(1)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            processes.check()
-            raise
+    with click.progressbar(length=messages, label=label, width=30) as bar:
+        for _ in range(messages):
+            result = results.get(timeout=30)
+            if isinstance(result, Exception):
+                processes.check()
+                raise Died(f"A delivery was not accepted: {result}")
+            expected[result["product_code"], result["warehouse_name"]] += result["quantity"]
+            bar.update(1)
     return expected
+
+
+def _post_one(http: HTTPConnection, delivery: dict[str, Any]) -> None:
+    headers = {"Content-Type": "application/json"}
+    http.request("POST", "/supplytransactions", json.dumps(delivery), headers)
+    response = http.getresponse()
+    answer = response.read().decode(errors="replace")
+    if response.status != 201:
+        raise Died(f"the supply service answered {response.status}: {answer}")
 
 
 def _watch(processes: Processes, port: int, expected: Counter[Place]) -> Counter[Place]:

@@ -37,7 +37,7 @@ class Processes:
         with self.log(name).open("wb") as out:
             self._running[name] = subprocess.Popen(
                 [sys.executable, "-m", "flask", *arguments],
-                env={**os.environ, **environ},
+                env={**_own_environment(), **environ},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
@@ -100,6 +100,12 @@ class Processes:
             for process in self._running.values():
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(5 if number == signal.SIGTERM else None)
+
+
+def _own_environment() -> dict[str, str]:
+    # Settings that are meant for somebody's real service must not reach the demo's.
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("REDIS_")}
+    return {**environ, "FLASK_SKIP_DOTENV": "1"}
 
 
 def free_port() -> int:

@@ -167,6 +167,14 @@ def test_invariant_4_a_zombie_is_gone(redis_url: str) -> None:
     assert old != zombie.consumer
 
 
+def test_invariant_4_a_turn_creates_no_consumer(redis_url: str) -> None:
+    """Only `enter` makes a consumer: a ghost's turn takes nothing."""
+    inspector = fill(redis_url, 3)
+    ghost = TurnRequest("ghost", 1, Settlement(), 3, True)
+    assert "gone" == make_broker(redis_url).turn(QUEUE, ghost).status
+    assert (3, []) == (inspector.status(QUEUE).waiting, inspector.status(QUEUE).consumers)
+
+
 def test_invariant_5_a_killer_travels_alone_and_ends(redis_url: str) -> None:
     """What was held at a death comes alone; after MAX_DELIVERIES deaths it is a dead letter."""
     inspector = fill(redis_url, 3)

@@ -98,6 +98,15 @@ def test_old_and_new_share_a_queue(redis_url: str) -> None:
     assert 0 == ledger.get("foreign_in", 0) - ledger.get("foreign_out", 0)
 
 
+def test_invariant_7_foreign_traffic_is_folded_in(redis_url: str) -> None:
+    """What another program pushed is counted by the turn that takes it."""
+    app, queue = make_app(redis_url)
+    queue.handler(StockSupplied)(lambda supplied: None)
+    redis.Redis.from_url(redis_url).lpush(QUEUE, json.dumps(GOODS), json.dumps(GOODS))
+    assert 2 == drain(queue, app).handled
+    assert (2, 0) == (status(app).ledger["foreign_in"], status(app).missing)
+
+
 def test_same_id_and_dedup_store_once(redis_url: str) -> None:
     """A second send with the id, or with the dedup key, is a no-op that says so."""
     app, queue = make_app(redis_url)
