@@ -251,7 +251,7 @@ class Broker:
         refused: ResponseError | None = None
         keys, args = self._turn_call(queue, request)
         with connection(pool) as link:
-            link.send("BLMOVE", k.queue, k.wake, "RIGHT", "LEFT", f"{block:.3f}")
+            link.send("BLMOVE", k.queue, k.wake, "RIGHT", "LEFT", _timeout(block))
             link.send(*TURN.command(keys, args))
             try:
                 link.read()
@@ -270,7 +270,7 @@ class Broker:
         """
         k = self.keys(queue)
         with connection(pool) as link:
-            moved = link.call("BLMOVE", k.queue, k.wake, "RIGHT", "LEFT", f"{block:.3f}")
+            moved = link.call("BLMOVE", k.queue, k.wake, "RIGHT", "LEFT", _timeout(block))
         return moved is not None
 
     def beat(self, queue: str, consumer: str) -> list[str] | None:
@@ -348,6 +348,11 @@ class Broker:
         seq = request.seq
         taken = [parse_delivery(queue, f"{seq}-{i}", one) for i, one in enumerate(stored, 1)]
         return TurnReply("ok", now, settled, held, waiting, due, paused.decode(), taken)
+
+
+def _timeout(block: float) -> str:
+    # Redis 6.2 cuts 0.001 seconds to 0 ms, which means for ever.
+    return f"{max(block, 0.01):.3f}"
 
 
 def _meta(template: dict[str, str], number: int) -> str:
