@@ -23,9 +23,9 @@ from typing import Any
 
 import click
 
-from flask_redis_queue.server import EmbeddedServer
+from flask_redis_queue.server import EmbeddedServer, free_port
 
-from .processes import Died, Processes, free_port
+from .processes import Died, Processes
 
 Place = tuple[str, str]
 _PRODUCTS = ("BOLT-M8", "NUT-M8", "WASHER-8", "HINGE-40")
@@ -124,7 +124,10 @@ def _post(processes: Processes, port: int, messages: int) -> Counter[Place]:
     label = f"posting {messages:,} deliveries"
     with click.progressbar(length=messages, label=label, width=30) as bar:
         for _ in range(messages):
-            result = results.get(timeout=30)
+            try:
+                result = results.get(timeout=30)
+            except queue.Empty:
+                raise Died("The supply service has accepted nothing for 30s.") from None
             if isinstance(result, Exception):
                 processes.check()
                 raise Died(f"A delivery was not accepted: {result}")

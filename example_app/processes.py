@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -106,11 +105,3 @@ def _own_environment() -> dict[str, str]:
     # Settings that are meant for somebody's real service must not reach the demo's.
     environ = {name: value for name, value in os.environ.items() if not name.startswith("REDIS_")}
     return {**environ, "FLASK_SKIP_DOTENV": "1"}
-
-
-def free_port() -> int:
-    """:return: A loopback port that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -162,7 +162,7 @@ class Consumer:
             self._outage.end(asked)
             one.beat()
             try:
-                self._broker.wait(self._blocking_pool, one.queue, 0.001)
+                self._broker.wait(self._blocking_pool, one.queue, 0.01)
             except redis.ResponseError as error:
                 if not clients.is_full(error):
                     raise

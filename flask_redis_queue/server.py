@@ -28,7 +28,7 @@ _SOCKET_PATH_BYTES = 100  # sun_path holds 108 bytes on Linux, 104 on macOS
 # The shell becomes the server by exec, so that its process id is the server's. Before that it
 # leaves a watcher behind, which reads a pipe that only the owner holds open for writing: when the
 # owner goes, the pipe ends, and the watcher asks the server to stop.
-_WATCH = (
+WATCH = (
     "exec 3<&0; ( ( cat >/dev/null; kill $$ 2>/dev/null ) <&3 >/dev/null 2>&1 & ); "
     'exec "$0" "$@" </dev/null 3<&-'
 )
@@ -124,14 +124,14 @@ class EmbeddedServer:
         if not self._become_owner(deadline):
             return self.url
         if self.port == 0:
-            self.port = _free_port()
+            self.port = free_port()
         with contextlib.suppress(FileNotFoundError):
             self._socket.unlink()
         self._write_settings()
         log = self.folder / "redis.log"
         with log.open("ab") as out:
             self._process = subprocess.Popen(
-                ["/bin/sh", "-c", _WATCH, binary, str(self.folder / "redis.conf")],
+                ["/bin/sh", "-c", WATCH, binary, str(self.folder / "redis.conf")],
                 stdin=subprocess.PIPE,
                 stdout=out,
                 stderr=out,
@@ -169,6 +169,9 @@ class EmbeddedServer:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+        if self._socket.parent != self.folder:
+            with contextlib.suppress(OSError):
+                self._socket.parent.rmdir()
 
     def let_go(self) -> None:
         """In a forked child: keep neither the server alive nor the folder locked."""
@@ -253,7 +256,8 @@ _servers: weakref.WeakSet[EmbeddedServer] = weakref.WeakSet()
 os.register_at_fork(after_in_child=_let_go)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """:return: A loopback port that nobody uses now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

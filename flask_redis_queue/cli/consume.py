@@ -41,7 +41,12 @@ DURATION = DurationParam()
 
 @click.command("consume", cls=loading.YieldingCommand)
 @click.argument("queues", nargs=-1)
-@click.option("-b", "--burst", is_flag=True, help="Stop when the queues are empty.")
+@click.option(
+    "-b",
+    "--burst",
+    is_flag=True,
+    help="Stop when the queues are empty; what is delayed stays for the next run.",
+)
 @click.option(
     "--max-messages", type=click.IntRange(1), metavar="N", help="Stop after so many messages."
 )

@@ -7,10 +7,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from ..conftest import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 PROC = Path("/proc")
@@ -32,7 +33,7 @@ def test_the_demo_adds_up_and_leaves_nothing(tmp_path: Path) -> None:
 def test_a_stop_in_the_middle_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
     """Ctrl-C and SIGTERM while it works end every process."""
     demo = _start(tmp_path, messages=100_000)
-    _wait_until(lambda: (tmp_path / "output").read_text().count("✓") >= 4)
+    eventually(lambda: (tmp_path / "output").read_text().count("✓") >= 4, "it works", 30)
     assert 5 <= len(_carriers(tmp_path))  # the demo, the server, two services, the consumer
     demo.send_signal(number)
     demo.wait(30)
@@ -98,10 +99,3 @@ def _carriers(folder: Path) -> list[str]:
 
 def _files(folder: Path) -> list[str]:
     return sorted(path.name for path in (folder / "tmp").glob("redis-queue-demo-*"))
-
-
-def _wait_until(true: Callable[[], bool], patience: float = 30.0) -> None:
-    deadline = time.monotonic() + patience
-    while not true():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)

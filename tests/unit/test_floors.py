@@ -89,5 +89,5 @@ def test_flask_stays_upstairs_and_the_inspector_apart() -> None:
 
 
 def test_modules_stay_small() -> None:
-    """A module over 330 lines has more than one duty."""
-    assert [] == [p.name for _, p, _ in rooms() if len(p.read_text().splitlines()) > 380]
+    """A ratchet: the aim is 300 lines, and no module may pass the longest of today."""
+    assert [] == [p.name for _, p, _ in rooms() if len(p.read_text().splitlines()) > 360]
