@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from typing import Any
@@ -69,11 +70,16 @@ def ours(url: str, count: int) -> tuple[float, float, float]:
     return one_by_one, bulk, drained
 
 
-def main() -> None:
-    """Print the figures of one run."""
+def main() -> int:
+    """Print the figures of one run.
+
+    :return: 1 if one consumer drains less than ``--at-least`` times what the bare loop does.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--messages", type=int, default=50_000)
-    count = parser.parse_args().messages
+    parser.add_argument("--at-least", type=float, default=0.0, metavar="TIMES")
+    options = parser.parse_args()
+    count = options.messages
     with tempfile.TemporaryDirectory() as folder, EmbeddedServer(folder, port=0) as url:
         loop = bare(redis.Redis.from_url(url), count // 5)
         one_by_one, bulk, drained = ours(url, count)
@@ -81,7 +87,8 @@ def main() -> None:
     print(f"flask consume, one thread               {drained:>10,.0f} /s   {drained / loop:.1f} x")
     print(f"queue.send                              {one_by_one:>10,.0f} /s")
     print(f"queue.send_many                         {bulk:>10,.0f} /s")
+    return int(drained < options.at_least * loop)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
