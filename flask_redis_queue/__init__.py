@@ -1,6 +1,6 @@
 """Messages between Flask services over Redis lists: validated, kept, applied, and visible."""
 
-from .consumer import Consumer, Tally
+from .consumer import Consumer
 from .context import current_message
 from .contracts import message
 from .exceptions import (
@@ -16,7 +16,8 @@ from .exceptions import (
     UnknownMessage,
 )
 from .extension import RedisQueue
-from .publisher import SentMessage
+from .options import SentMessage
+from .pace import Tally
 from .retry import RetryPolicy
 from .signals import (
     consumer_started,

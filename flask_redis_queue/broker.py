@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import redis
 from redis.exceptions import NoScriptError, ResponseError
 
 from .clients import connection
 from .config import Config
-from .envelope import Delivery, parse_delivery
+from .envelope import parse_delivery
 from .keys import QueueKeys
+from .protocol import SendRequest, TurnReply, TurnRequest
 from .scripts import Script
 
 SEND = Script("send")
@@ -32,124 +31,6 @@ SEEN_MS = 60_000
 """How long a send request is remembered, so that repeating it stores nothing twice."""
 _TOO_LARGE = {"cause": "too large", "why": "larger than REDIS_QUEUE_MAX_BYTES ({} bytes)"}
 _CRASHED = {"cause": "crashed", "why": "took its consumer down {} times"}
-
-
-@dataclass(frozen=True, slots=True)
-class SendRequest:
-    """One ``send``, or one chunk of ``send_many``; safe to repeat as it stands.
-
-    :param queue: Where to.
-    :param request: Its identity.
-    :param token: Which call made it: tells our own repeat from an earlier send of this id.
-    :param seen_ms: How long the identity is remembered.
-    :param first_id: The id of its first message.
-    :param bodies: The bytes of each message.
-    :param delay_ms: How long they wait before they are ready.
-    :param dedup: The ``dedup=`` key, if any, and its window.
-    """
-
-    queue: str
-    request: str
-    token: str
-    seen_ms: int
-    first_id: str
-    bodies: Sequence[bytes]
-    delay_ms: int = 0
-    dedup: tuple[str, int] | None = None
-
-
-@dataclass(slots=True)
-class Settlement:
-    """What a turn settles: delivery tags, and what becomes of each."""
-
-    handled: list[str] = field(default_factory=list)
-    expired: list[str] = field(default_factory=list)
-    retried: list[tuple[str, int]] = field(default_factory=list)
-    dead: list[tuple[str, str]] = field(default_factory=list)
-    handed_back: list[str] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return (
-            len(self.handled)
-            + len(self.expired)
-            + len(self.retried)
-            + len(self.dead)
-            + len(self.handed_back)
-        )
-
-    def tags(self) -> set[str]:
-        """:return: Every tag in it."""
-        pairs = [tag for tag, _ in (*self.retried, *self.dead)]
-        return {*self.handled, *self.expired, *pairs, *self.handed_back}
-
-    def only(self, tags: set[str]) -> Settlement:
-        """:return: Of it, what settles these tags."""
-        return Settlement(
-            [tag for tag in self.handled if tag in tags],
-            [tag for tag in self.expired if tag in tags],
-            [pair for pair in self.retried if pair[0] in tags],
-            [pair for pair in self.dead if pair[0] in tags],
-            [tag for tag in self.handed_back if tag in tags],
-        )
-
-    def add(self, other: Settlement) -> None:
-        """Settle what the other one settles, too."""
-        self.handled += other.handled
-        self.expired += other.expired
-        self.retried += other.retried
-        self.dead += other.dead
-        self.handed_back += other.handed_back
-
-    def arguments(self) -> list[Any]:
-        """:return: Five counted lists, as ``turn.lua`` reads them."""
-        args: list[Any] = [len(self.handled), *self.handled, len(self.expired), *self.expired]
-        for pairs in (self.retried, self.dead):
-            args.append(2 * len(pairs))
-            for pair in pairs:
-                args.extend(pair)
-        return [*args, len(self.handed_back), *self.handed_back]
-
-
-@dataclass(frozen=True, slots=True)
-class TurnRequest:
-    """One turn of one consumer; safe to repeat as it stands, for its number names it.
-
-    :param consumer: Which incarnation.
-    :param seq: Its number.
-    :param settlement: What to settle.
-    :param n: Most messages to take.
-    :param alone_ok: Whether the consumer holds nothing once this is settled.
-    """
-
-    consumer: str
-    seq: int
-    settlement: Settlement
-    n: int
-    alone_ok: bool
-
-
-@dataclass(frozen=True, slots=True)
-class TurnReply:
-    """What a turn brought.
-
-    :param status: ``"ok"``, or why nothing was changed.
-    :param now: Server time in ms.
-    :param settled: How many of the settled tags this consumer still held.
-    :param held: How many messages it holds now.
-    :param waiting: How many are ready and not taken.
-    :param due_ms: When the next delayed one is due; -1: none is.
-    :param paused: Why the queue is paused; ``""``: it is not.
-    :param deliveries: What it took.
-    """
-
-    status: Literal["ok", "gone", "stale", "behind"]
-    now: int
-    settled: int = 0
-    held: int = 0
-    waiting: int = 0
-    due_ms: int = -1
-    paused: str = ""
-    deliveries: Sequence[Delivery] = ()
 
 
 class Broker:

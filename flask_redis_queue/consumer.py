@@ -13,59 +13,28 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import redis
 from redis.exceptions import RedisError
 
-from . import clients, signals
-from .broker import Broker, TurnReply
+from . import clients, diagnosis, signals
+from .broker import Broker
 from .exceptions import QueueRefused
 from .lease import LeaseKeeper
 from .outage import Outage
-from .processor import Ack, DeadLetter, Expired, Guard, HandBack, Processor, RetryLater
+from .pace import Limits, Pace, Tally
+from .processor import Guard, Processor
+from .protocol import TurnReply
 from .stopping import StopSwitch
 from .subscription import Gone, Subscription
 from .waiting import Waiters
 
 _logger = logging.getLogger("flask_redis_queue")
 
-_WORK = 0.05
-"""Seconds of work that one turn should bring: more delays the settling, less costs round trips."""
 _GOODBYE = 2.0
 """Seconds that a consumer tries to say that it ends; else its lease tells."""
 _BLOCK = 0.5
 """Longest wait inside Redis: what is due or handed back does not wake the waiter."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """When a consumer stops by itself.
-
-    :param burst: When its queues are empty.
-    :param max_messages: After so many messages; 0: never.
-    :param max_seconds: After so many seconds; 0: never.
-    """
-
-    burst: bool = False
-    max_messages: int = 0
-    max_seconds: float = 0.0
-
-
-@dataclass
-class Tally:
-    """What a consumer has done."""
-
-    handled: int = 0
-    retried: int = 0
-    dead: int = 0
-    expired: int = 0
-    handed_back: int = 0
-
-    @property
-    def total(self) -> int:
-        """:return: Messages that were finished, well or not."""
-        return self.handled + self.retried + self.dead + self.expired
 
 
 class Consumer:
@@ -113,8 +82,7 @@ class Consumer:
         self._keeper = LeaseKeeper(broker, self._subscriptions, self._outage, self._tick)
         self._waiters: Waiters | None = None
         self._until = float("inf")
-        self._each = 0.0  # seconds a message takes, smoothed
-        self._last_n = 0
+        self._pace = Pace(broker.config.prefetch)
         self._paused: set[str] = set()
         self._block = 0.0
         self._started = False
@@ -144,7 +112,7 @@ class Consumer:
                     self._open()
                 while not self._is_over():
                     self._guarded(self._round)
-            except (clients.NotSent, RedisError) as error:
+            except (diagnosis.NotSent, RedisError) as error:
                 raise self._refused(error) from error
             finally:
                 self._end()
@@ -164,7 +132,7 @@ class Consumer:
             try:
                 self._broker.wait(self._blocking_pool, one.queue, 0.01)
             except redis.ResponseError as error:
-                if not clients.is_full(error):
+                if not diagnosis.is_full(error):
                     raise
         self._started = True
 
@@ -186,7 +154,7 @@ class Consumer:
                     clients.repeat(one.leave, time.monotonic() + _GOODBYE)
             except Gone:
                 self._lost(one)
-            except (clients.NotSent, RedisError):
+            except (diagnosis.NotSent, RedisError):
                 _logger.warning(
                     "%s: could not tell Redis that this consumer ends; what it holds is handed "
                     "on when its lease lapses, in %gs",
@@ -216,7 +184,7 @@ class Consumer:
             try:
                 self.tally.handed_back += one.hand_back_all()
                 one.leave()
-            except (Gone, clients.NotSent, RedisError):
+            except (Gone, diagnosis.NotSent, RedisError):
                 _logger.warning("%s: its messages are handed on when the lease lapses", one.queue)
         self._on_stuck()
 
@@ -226,18 +194,20 @@ class Consumer:
         """Do it; wait where Redis is away."""
         try:
             work()
-        except (clients.NotSent, RedisError) as error:
-            if clients.kind(error) != "away":
+        except (diagnosis.NotSent, RedisError) as error:
+            if diagnosis.kind(error) != "away":
                 raise
             self._switch.event.wait(self._outage.begin(error, 0))
 
     def _round(self) -> None:
         """Run what the first queue that has something gives; if none has, wait."""
         due, empty = _BLOCK, True
+        limit = self.limits.max_messages
+        left = limit - self.tally.total if limit else None
         for one in self._subscriptions:
             try:
                 asked = time.monotonic()
-                reply = one.turn(self._appetite(), block=self._block)
+                reply = one.turn(self._pace.appetite(left), block=self._block)
                 self._outage.end(asked)
                 self._note_pause(one, reply)
                 if one.has_ready:
@@ -276,43 +246,18 @@ class Consumer:
             while not self._is_over():
                 delivery = one.take()
                 if delivery is None:
-                    if not one.has_ready or one.is_gone:
+                    if not (one.has_ready and one.is_entered):
                         break
                     one.turn(0)  # the lease is old: no handler starts before it is renewed
                     continue
                 outcome = self._processor.process(delivery, one.now)
                 one.finish(delivery, outcome)
-                self._count(outcome)
+                self.tally.count(outcome)
         finally:
             self._keeper.busy(False)
         if one.has_ready:
             one.give_up_ready()
-        done = self.tally.total - before
-        if done:
-            each = (time.monotonic() - started) / done
-            self._each = each if not self._each else 0.7 * self._each + 0.3 * each
-
-    def _appetite(self) -> int:
-        """How many messages to ask for: about 50 ms of work, and at most four times the last."""
-        most = self._broker.config.prefetch
-        if self.limits.max_messages:
-            most = min(most, self.limits.max_messages - self.tally.total)
-        fits = int(_WORK / self._each) if self._each else 1
-        self._last_n = max(1, min(fits, most, max(1, self._last_n) * 4))
-        return self._last_n
-
-    def _count(self, outcome: object) -> None:
-        match outcome:
-            case Ack():
-                self.tally.handled += 1
-            case RetryLater():
-                self.tally.retried += 1
-            case DeadLetter():
-                self.tally.dead += 1
-            case Expired():
-                self.tally.expired += 1
-            case HandBack():
-                self.tally.handed_back += 1
+        self._pace.note(self.tally.total - before, time.monotonic() - started)
 
     # What to say -------------------------------------------------------------------------------
 
@@ -338,6 +283,6 @@ class Consumer:
             signals.emit(signals.message_lost_lease, self._sender, message=message)
 
     def _refused(self, error: BaseException) -> BaseException:
-        if clients.kind(error) == "other":
+        if diagnosis.kind(error) == "other":
             return error
-        return QueueRefused(clients.refusal(error, self._broker.config))
+        return QueueRefused(diagnosis.refusal(error, self._broker.config))

@@ -10,11 +10,12 @@ from flask import Flask
 from marshmallow import Schema
 
 from . import config as configuration
-from .consumer import Consumer, Limits
+from .consumer import Consumer
 from .contracts import contracts_in
 from .durations import Duration, seconds
 from .exceptions import ConfigurationError
-from .publisher import SentMessage, check_options
+from .options import SentMessage, check_options
+from .pace import Limits
 from .registry import Recorder, make_handler
 from .retry import RetryOption
 from .state import EXTENSION, AppState, current_state, state_of

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from redis.exceptions import RedisError
 
-from . import clients
+from . import diagnosis
 from .broker import Broker
 from .outage import Outage
 from .subscription import Gone, Subscription
@@ -52,7 +52,7 @@ class LeaseKeeper:
         self._busy = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="redis-queue-lease", daemon=True)
-        self.error: RedisError | clients.NotSent | None = None
+        self.error: RedisError | diagnosis.NotSent | None = None
 
     def start(self) -> None:
         """Start the thread."""
@@ -85,8 +85,8 @@ class LeaseKeeper:
                 next_beat = time.monotonic() + self._interval
             try:
                 self._round(beat)
-            except (clients.NotSent, RedisError) as error:
-                if clients.kind(error) != "away":
+            except (diagnosis.NotSent, RedisError) as error:
+                if diagnosis.kind(error) != "away":
                     self.error = error
                     return
                 self._stop.wait(self._outage.begin(error, int(self._busy.is_set())))

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 
-from . import clients
+from . import clients, diagnosis
 from .config import Config
 
 _logger = logging.getLogger("flask_redis_queue")
@@ -39,7 +39,7 @@ class Outage:
                 _logger.warning(
                     "Redis connection lost: Redis at %s %s%s. Nothing is lost; retrying.",
                     self._config.safe_url,
-                    clients.explain(error, self._config),
+                    diagnosis.explain(error, self._config),
                     handlers,
                 )
             return next(self._waits)

@@ -14,74 +14,21 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from typing import Any
 
 from marshmallow import ValidationError
 
 from . import signals
-from .contracts import describe, normalized
 from .durations import seconds
 from .envelope import Delivery, Malformed, Message, decode
 from .exceptions import Reject, Retry
+from .outcomes import Ack, DeadLetter, Expired, HandBack, Outcome, RetryLater
 from .registry import Handler, Registry
 from .retry import RetryPolicy
+from .schemas import describe, normalized
 
 _logger = logging.getLogger("flask_redis_queue")
 _TRACEBACK_BYTES = 16_000
-_WHY_CHARACTERS = 1_000
-
-
-@dataclass(slots=True)
-class Ack:
-    """The handler returned."""
-
-    message: Message
-
-
-@dataclass(frozen=True, slots=True)
-class Expired:
-    """Its time had passed; nobody handles it."""
-
-    message: Message
-
-
-@dataclass(frozen=True, slots=True)
-class HandBack:
-    """It was not handled; somebody else may have it, and it cost no attempt."""
-
-
-@dataclass(frozen=True, slots=True)
-class RetryLater:
-    """It failed and comes again.
-
-    :param delay: Seconds from now.
-    """
-
-    message: Message
-    delay: float
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """It is kept for a person to look at.
-
-    :param cause: ``malformed``, ``unknown type``, ``invalid``, ``rejected`` or ``failed``.
-    :param why: A sentence.
-    :param details: What else a person wants to know, as JSON values.
-    """
-
-    message: Message | None
-    cause: str
-    why: str
-    details: dict[str, Any] = field(default_factory=dict)
-
-    def meta(self) -> dict[str, Any]:
-        """:return: What is stored beside the bytes."""
-        return {"cause": self.cause, "why": self.why[:_WHY_CHARACTERS], **self.details}
-
-
-Outcome = Ack | Expired | HandBack | RetryLater | DeadLetter
 
 
 class Interrupted(KeyboardInterrupt):

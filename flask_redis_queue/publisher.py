@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
@@ -17,12 +16,11 @@ from urllib.parse import quote
 from marshmallow import Schema
 from redis.exceptions import RedisError
 
-from . import clients, signals
-from .broker import SEEN_MS, Broker, SendRequest
+from . import clients, diagnosis, signals
+from .broker import SEEN_MS, Broker
 from .config import Config
 from .contracts import Contract, contract_of
-from .durations import Duration, seconds
-from .envelope import Format, Message, check_headers, encode, new_id
+from .envelope import Format, Message, encode, new_id
 from .exceptions import (
     InvalidMessage,
     MessageTooLarge,
@@ -31,82 +29,12 @@ from .exceptions import (
     QueueUnavailable,
     UnknownMessage,
 )
-from .keys import check_queue_name
+from .options import Options, SentMessage
+from .protocol import SendRequest
 from .registry import Registry
 
 _CHUNK_MESSAGES = 256
 _CHUNK_BYTES = 512 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class SentMessage:
-    """What ``send`` returns.
-
-    :param id: The message's id; of a duplicate, the first one's.
-    :param type: Its type; ``None``: untyped.
-    :param queue: Where it went.
-    :param duplicate: Whether this send stored nothing, because an earlier one had.
-    """
-
-    id: str
-    type: str | None
-    queue: str
-    duplicate: bool | None = False
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """The options of one ``send``, checked."""
-
-    queue: str | None = None
-    delay: float = 0.0
-    expires: float | None = None
-    headers: Mapping[str, Any] | None = None
-    id: str | None = None
-    dedup: str | None = None
-    dedup_window: float | None = None
-
-
-def check_options(
-    *,
-    queue: str | None = None,
-    delay: Duration | None = None,
-    expires: Duration | None = None,
-    headers: Mapping[str, Any] | None = None,
-    id: str | None = None,
-    dedup: str | None = None,
-    dedup_window: Duration | None = None,
-) -> Options:
-    """Check what a user gave ``send``.
-
-    :return: The options.
-    :raises ValueError: For a value that is not allowed.
-    """
-    for name, value in (("id", id), ("dedup", dedup)):
-        if value is not None and not (
-            isinstance(value, str) and 0 < len(value) <= 200 and value.isprintable()
-        ):
-            raise ValueError(f"{name} is {value!r}. Use 1 to 200 printable characters.")
-    if dedup_window is not None and dedup is None:
-        raise ValueError("dedup_window= says how long dedup= holds; pass dedup= with it.")
-    return Options(
-        check_queue_name(queue) if queue is not None else None,
-        seconds(delay, name="delay") if delay is not None else 0.0,
-        _positive(expires, "expires"),
-        check_headers(headers) if headers else None,
-        id,
-        dedup,
-        _positive(dedup_window, "dedup_window"),
-    )
-
-
-def _positive(value: Duration | None, name: str) -> float | None:
-    if value is None:
-        return None
-    found = seconds(value, name=name)
-    if found < 0.001:
-        raise ValueError(f"{name} is {value!r}. Use at least 1ms.")
-    return found
 
 
 class Publisher:
@@ -267,7 +195,7 @@ class Publisher:
         deadline = time.monotonic() + self._config.send_timeout
         try:
             now = clients.repeat(self._broker.server_time, deadline)
-        except (clients.NotSent, RedisError) as error:
+        except (diagnosis.NotSent, RedisError) as error:
             raise self._unavailable(error, name, stored=False, id=None) from error
         return datetime.fromtimestamp(now + options.expires, UTC)
 
@@ -283,8 +211,8 @@ class Publisher:
         deadline = time.monotonic() + self._config.send_timeout
         try:
             status, first = clients.repeat(lambda: self._broker.send(request), deadline)
-        except (clients.NotSent, RedisError) as error:
-            doubtful = clients.is_doubtful(error)
+        except (diagnosis.NotSent, RedisError) as error:
+            doubtful = diagnosis.is_doubtful(error)
             raise self._unavailable(error, name, stored=doubtful, id=request.first_id) from error
         if status == "full":
             raise QueueFull(
@@ -298,8 +226,8 @@ class Publisher:
         self, error: BaseException, name: str | None, *, stored: bool, id: str | None
     ) -> QueueUnavailable:
         what = name or "The message"
-        said = f"Redis at {self._config.safe_url} {clients.explain(error, self._config)}"
-        if clients.kind(error) == "wrong":
+        said = f"Redis at {self._config.safe_url} {diagnosis.explain(error, self._config)}"
+        if diagnosis.kind(error) == "wrong":
             return QueueRefused(
                 f"{what} was NOT sent: {said}. Nothing was stored. Trying again will not help.",
                 id=id,

@@ -104,26 +104,26 @@ def make_handler(
             raise ValueError(f"dead_on holds {error!r}. Use exception classes.")
     if not callable(function):
         raise ConfigurationError(f"@handler decorates functions, not {function!r}.")
-    known: Contract | None = None
-    name: str | None = None
-    if isinstance(contract, str):
-        name = contract
-        known = Contract(contract, schema) if schema is not None else None
-    elif contract is not None:
-        known = contract_of(contract)
-        if known is None:
-            raise ConfigurationError(
-                f"{getattr(contract, '__name__', contract)!s} is no @message schema. "
-                'Decorate it with @message("its.type").'
-            )
-        name = known.type
-        if schema is not None:
-            known = replace(known, schema_class=schema)
-    elif schema is not None:
-        known = Contract("(untyped)", schema)
+    name, known = _what_it_handles(contract, schema)
     if name is None and queue is None and schema is None:
         raise ConfigurationError("@handler needs a contract, or queue= for untyped messages.")
     return Handler(function, name, queue, known, retry, errors)
+
+
+def _what_it_handles(
+    contract: type[Schema] | str | None, schema: type[Schema] | None
+) -> tuple[str | None, Contract | None]:
+    if isinstance(contract, str):
+        return contract, Contract(contract, schema) if schema is not None else None
+    if contract is None:
+        return None, Contract("(untyped)", schema) if schema is not None else None
+    known = contract_of(contract)
+    if known is None:
+        raise ConfigurationError(
+            f"{getattr(contract, '__name__', contract)!s} is no @message schema. "
+            'Decorate it with @message("its.type").'
+        )
+    return known.type, known if schema is None else replace(known, schema_class=schema)
 
 
 class Registry:
@@ -192,6 +192,26 @@ class Registry:
     def handled_queues(self) -> list[str]:
         """:return: Each queue that has a handler, in the order they were recorded."""
         return list(dict.fromkeys(queue for queue, _ in self._handlers))
+
+    def queues_to_read(self, wanted: Iterable[str]) -> list[str]:
+        """Check what a consumer is to read.
+
+        :param wanted: Queues, in order; none: every queue that has a handler.
+        :return: Each once.
+        :raises ConfigurationError: If nothing handles one of them, or there are no handlers.
+        """
+        handled = self.handled_queues
+        if not handled:
+            raise ConfigurationError(
+                'No handlers. Name their module: RedisQueue(handlers=".handlers").'
+            )
+        queues = list(dict.fromkeys(wanted)) or handled
+        for queue in queues:
+            if queue not in handled:
+                raise ConfigurationError(
+                    f'No handler reads "{queue}". This app handles: {", ".join(handled)}.'
+                )
+        return queues
 
     @property
     def known_queues(self) -> list[str]:

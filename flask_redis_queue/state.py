@@ -18,11 +18,12 @@ from . import clients
 from . import config as configuration
 from .broker import Broker
 from .config import Config
-from .consumer import Consumer, Limits
+from .consumer import Consumer
 from .context import MessageContext
 from .contracts import Contract
 from .exceptions import ConfigurationError
 from .inspector import Inspector
+from .pace import Limits
 from .processor import Guard, Processor
 from .publisher import Publisher
 from .registry import Recorder, Registry
@@ -116,18 +117,7 @@ class AppState:
 
         :raises ConfigurationError: If there is nothing to consume.
         """
-        registry = self.registry
-        if not registry.handlers:
-            raise ConfigurationError(
-                'No handlers. Name their module: RedisQueue(handlers=".handlers").'
-            )
-        for queue in queues:
-            if queue not in registry.handled_queues:
-                handled = ", ".join(registry.handled_queues)
-                raise ConfigurationError(
-                    f'No handler reads "{queue}". This app handles: {handled}.'
-                )
-        config = self.config
+        registry, config = self.registry, self.config
         answer = min(_MARGIN, config.lease / 3)
         name = check_consumer_name(name)
         pool = clients.make_pool(config, answer, name)
@@ -141,7 +131,7 @@ class AppState:
             Broker(pool, config),
             blocking_pool,
             make_processor,
-            list(dict.fromkeys(queues)) or registry.handled_queues,
+            registry.queues_to_read(queues),
             name,
             limits or Limits(),
             config.stop_timeout if stop_timeout is None else stop_timeout,

@@ -7,7 +7,6 @@ Its number names it, so that a repeat moves nothing twice.
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
@@ -16,9 +15,10 @@ from collections import deque
 import redis
 from redis.exceptions import ResponseError
 
-from .broker import Broker, Settlement, TurnReply, TurnRequest
+from .broker import Broker
 from .envelope import Delivery, Message
-from .processor import Ack, DeadLetter, Expired, HandBack, Outcome, RetryLater
+from .outcomes import Ack, Outcome, settle
+from .protocol import Settlement, TurnReply, TurnRequest, settled_again
 
 _REMEMBERED = 100
 """Settlements kept for a server that forgot them, because it restarted from an older file."""
@@ -52,17 +52,14 @@ class Subscription:
         self._seq = 0
         self._pending: TurnRequest | None = None
         self._ready: deque[Delivery] = deque()
-        self._ready_since = 0.0
         self._running: dict[str, Delivery] = {}
         self._done = Settlement()
-        self._done_since = 0.0
+        self._ready_since = self._done_since = 0.0
         self._unsettled: list[Outcome] = []
         self._in_flight: list[Outcome] = []
         self._recent: deque[Settlement] = deque(maxlen=_REMEMBERED)
-        self._renewed = 0.0
-        self._clock = (0.0, 0.0)
-        self._gone = False
-        self._entering = ""
+        self._renewed, self._clock = 0.0, (0.0, 0.0)
+        self._gone, self._entering = False, ""
 
     # What the handler thread does ------------------------------------------------------------
 
@@ -105,7 +102,7 @@ class Subscription:
             if type(outcome) is Ack:
                 self._done.handled.append(tag)
             else:
-                _add(self._done, tag, outcome, self.consumer)
+                settle(self._done, tag, outcome, self.consumer)
             self._unsettled.append(outcome)
 
     def turn(self, n: int, *, block: float = 0.0) -> TurnReply:
@@ -144,11 +141,6 @@ class Subscription:
     def is_entered(self) -> bool:
         """:return: Whether there is an incarnation now."""
         return bool(self.consumer) and not self._gone
-
-    @property
-    def is_gone(self) -> bool:
-        """:return: Whether this incarnation has ended."""
-        return self._gone
 
     @property
     def has_ready(self) -> bool:
@@ -297,30 +289,8 @@ class Subscription:
             self._ready = deque(one for one in self._ready if one.tag in held)
             self._done = self._done.only(held)
             known = {one.tag for one in self._ready} | set(self._running) | self._done.tags()
-            for settlement in self._recent:
-                again = settlement.only(held - known)
-                known |= again.tags()
-                self._done.add(again)
-            self._done.handed_back.extend(sorted(held - known, key=_order))
+            self._done.add(settled_again(self._recent, held - known))
             self._recent.clear()
 
     def _is_fresh(self) -> bool:
         return time.monotonic() - self._renewed < self._lease
-
-
-def _add(settlement: Settlement, tag: str, outcome: Outcome, consumer: str) -> None:
-    match outcome:
-        case Expired():
-            settlement.expired.append(tag)
-        case RetryLater(_, delay):
-            settlement.retried.append((tag, round(delay * 1000)))
-        case DeadLetter():
-            meta = {**outcome.meta(), "consumer": consumer}
-            settlement.dead.append((tag, json.dumps(meta)))
-        case HandBack():
-            settlement.handed_back.append(tag)
-
-
-def _order(tag: str) -> tuple[int, int]:
-    seq, _, position = tag.partition("-")
-    return int(seq), int(position)

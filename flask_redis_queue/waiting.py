@@ -13,7 +13,7 @@ import redis
 from redis.exceptions import RedisError
 
 from .broker import Broker
-from .clients import NotSent
+from .diagnosis import NotSent
 
 
 class Waiters:

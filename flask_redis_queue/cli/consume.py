@@ -9,11 +9,12 @@ from typing import Any
 import click
 from redis.exceptions import RedisError
 
-from .. import clients
-from ..consumer import Consumer, Limits
+from .. import clients, diagnosis
+from ..consumer import Consumer
 from ..durations import seconds
 from ..exceptions import QueueRefused, QueueUnavailable
 from ..inspector import ServerFacts
+from ..pace import Limits
 from ..state import AppState
 from . import loading
 from .lines import line
@@ -134,10 +135,10 @@ def wait_for(state: AppState, patience: float) -> ServerFacts:
     for pause in clients.backoff():
         try:
             return state.inspector.server()
-        except (clients.NotSent, RedisError) as error:
-            if clients.kind(error) != "away":
-                raise QueueRefused(clients.refusal(error, config)) from error
-            why = clients.explain(error, config)
+        except (diagnosis.NotSent, RedisError) as error:
+            if diagnosis.kind(error) != "away":
+                raise QueueRefused(diagnosis.refusal(error, config)) from error
+            why = diagnosis.explain(error, config)
             if time.monotonic() + pause >= deadline:
                 raise QueueUnavailable(
                     f"Redis at {config.safe_url} {why}, and was not there within {patience:g}s. "

@@ -18,7 +18,7 @@ import click
 from flask.cli import ScriptInfo
 from redis.exceptions import RedisError
 
-from .. import clients
+from .. import diagnosis
 from ..exceptions import QueueRefused, QueueUnavailable
 from ..inspector import DeadLetterRecord, QueueStatus
 from ..server import EmbeddedServer
@@ -227,12 +227,12 @@ def _asking(state: AppState) -> Iterator[None]:
     with loading.told():
         try:
             yield
-        except (clients.NotSent, RedisError) as error:
-            if clients.kind(error) == "other":
+        except (diagnosis.NotSent, RedisError) as error:
+            if diagnosis.kind(error) == "other":
                 raise
-            if clients.kind(error) == "wrong":
-                raise QueueRefused(clients.refusal(error, state.config)) from error
-            why = clients.explain(error, state.config)
+            if diagnosis.kind(error) == "wrong":
+                raise QueueRefused(diagnosis.refusal(error, state.config)) from error
+            why = diagnosis.explain(error, state.config)
             raise QueueUnavailable(f"Redis at {state.config.safe_url} {why}.") from error
 
 

@@ -22,9 +22,9 @@ import click
 from flask import Flask
 
 from .. import signals
-from ..consumer import Tally
 from ..durations import text as duration_text
 from ..envelope import Message
+from ..pace import Tally
 from .lines import WIDTH, line, shorten
 
 _SUM_ABOVE = 50

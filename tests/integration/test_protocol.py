@@ -11,10 +11,11 @@ import pytest
 import redis
 
 from flask_redis_queue import broker as scripts
-from flask_redis_queue.broker import Broker, Settlement, TurnRequest
+from flask_redis_queue.broker import Broker
 from flask_redis_queue.clients import make_pool
 from flask_redis_queue.config import load
-from flask_redis_queue.processor import Ack
+from flask_redis_queue.outcomes import Ack
+from flask_redis_queue.protocol import Settlement, TurnRequest
 from flask_redis_queue.subscription import Gone, Subscription
 
 from ..apps import GOODS, QUEUE, StockSupplied, make_app
