@@ -9,9 +9,16 @@ from typing import Any
 
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
+from marshmallow import validate
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
+
+# PostgreSQL stores no NUL, and UTF-8 has no bytes for half of a surrogate pair; JSON has both.
+storable = validate.Regexp(
+    r"[^\0\ud800-\udfff]*\Z", error="Must have no NUL and no half of a surrogate pair."
+)
+LARGEST_INTEGER = 2**63 - 1  # of any database; Python's have no end
 
 
 def init_database(app: Flask, db: SQLAlchemy, filename: str) -> None:

@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
 from types import FrameType
@@ -28,10 +29,12 @@ from flask_redis_queue.server import EmbeddedServer, free_port
 from .processes import Died, Processes
 
 Place = tuple[str, str]
+Delivery = dict[str, Any]
 _PRODUCTS = ("BOLT-M8", "NUT-M8", "WASHER-8", "HINGE-40")
 _WAREHOUSES = ("Main_Warehouse", "North_Hall")
 _SUPPLIERS = ("Smith & Sons", "Acme", "Nordwerk")
 _POSTERS = 4
+_MOST = 1_000_000
 
 
 def main() -> int:
@@ -40,12 +43,18 @@ def main() -> int:
     :return: 0 if the stock is what was posted, else 1.
     """
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--messages", type=int, default=500, metavar="N")
+    parser.add_argument("--messages", type=_count, default=500, metavar="N")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, _interrupt)
+    # click looks here for the colour of all that is printed.
+    with click.Context(click.Command("demo"), color=False if _plain() else None):
+        return _guarded(options.messages)
+
+
+def _guarded(messages: int) -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="redis-queue-demo-") as folder:
-            return _run(Path(folder), options.messages)
+            return _run(Path(folder), messages)
     except KeyboardInterrupt:
         click.echo("\nStopped. Nothing was left running.")
         return 130
@@ -89,19 +98,39 @@ def _start(processes: Processes, folder: Path, url: str, supply: int, inventory:
 
 def _post(processes: Processes, port: int, messages: int) -> Counter[Place]:
     """Post deliveries over HTTP; the progress bar counts what was accepted."""
+    results = _start_posting(port, _deliveries(messages))
+    expected: Counter[Place] = Counter()
+    label = f"posting {messages:,} deliveries"
+    if _plain():  # the bar would hide the cursor, which takes an escape sequence
+        click.echo(label)
+    with click.progressbar(length=messages, label=label, width=30, hidden=_plain()) as bar:
+        for _ in range(messages):
+            try:
+                result = results.get(timeout=30)
+            except queue.Empty:
+                raise Died("The supply service has accepted nothing for 30s.") from None
+            if isinstance(result, Exception):
+                processes.check()
+                raise Died(f"A delivery was not accepted: {result}")
+            expected[result["product_code"], result["warehouse_name"]] += result["quantity"]
+            bar.update(1)
+    return expected
+
+
+def _deliveries(messages: int) -> Iterator[Delivery]:
     chance = random.Random(2026)
-    deliveries = [
-        {
+    for _ in range(messages):
+        yield {
             "product_code": chance.choice(_PRODUCTS),
             "warehouse_name": chance.choice(_WAREHOUSES),
             "quantity": chance.randint(1, 100),
             "supplier_name": chance.choice(_SUPPLIERS),
         }
-        for _ in range(messages)
-    ]
-    todo = iter(deliveries)
+
+
+def _start_posting(port: int, todo: Iterator[Delivery]) -> queue.Queue[Delivery | Exception]:
     lock = threading.Lock()
-    results: queue.Queue[dict[str, Any] | Exception] = queue.Queue()
+    results: queue.Queue[Delivery | Exception] = queue.Queue()
 
     def poster() -> None:
         http = HTTPConnection("127.0.0.1", port, timeout=10)
@@ -120,23 +149,10 @@ def _post(processes: Processes, port: int, messages: int) -> Counter[Place]:
     # Daemon threads: Ctrl-C must not wait for an answer, nor for a lock that it interrupted.
     for _ in range(_POSTERS):
         threading.Thread(target=poster, daemon=True).start()
-    expected: Counter[Place] = Counter()
-    label = f"posting {messages:,} deliveries"
-    with click.progressbar(length=messages, label=label, width=30) as bar:
-        for _ in range(messages):
-            try:
-                result = results.get(timeout=30)
-            except queue.Empty:
-                raise Died("The supply service has accepted nothing for 30s.") from None
-            if isinstance(result, Exception):
-                processes.check()
-                raise Died(f"A delivery was not accepted: {result}")
-            expected[result["product_code"], result["warehouse_name"]] += result["quantity"]
-            bar.update(1)
-    return expected
+    return results
 
 
-def _post_one(http: HTTPConnection, delivery: dict[str, Any]) -> None:
+def _post_one(http: HTTPConnection, delivery: Delivery) -> None:
     headers = {"Content-Type": "application/json"}
     http.request("POST", "/supplytransactions", json.dumps(delivery), headers)
     response = http.getresponse()
@@ -149,7 +165,7 @@ def _watch(processes: Processes, port: int, expected: Counter[Place]) -> Counter
     """Show the stock as it fills, until it is complete or has stopped growing."""
     shown = 0
     stock, last_growth = _stock(port), time.monotonic()
-    live = sys.stdout.isatty()
+    live = sys.stdout.isatty() and not _plain()
     while True:
         if live:
             if shown:
@@ -214,6 +230,16 @@ def _what_next(consumer_log: str) -> None:
         "  example_app/inventory/handlers.py  where it is handled\n"
         "  docs/architecture.md               how a message travels"
     )
+
+
+def _count(typed: str) -> int:
+    if not typed.isdecimal() or not 1 <= int(typed) <= _MOST:
+        raise argparse.ArgumentTypeError(f"{typed} is not a whole number from 1 to {_MOST:,}.")
+    return int(typed)
+
+
+def _plain() -> bool:
+    return bool(os.environ.get("NO_COLOR"))  # https://no-color.org: set, and not empty
 
 
 def _step(text: str) -> None:

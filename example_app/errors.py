@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Flask
+from flask import Flask, json
 from flask.typing import ResponseReturnValue
 from marshmallow import ValidationError
 from werkzeug.exceptions import HTTPException
@@ -30,4 +30,7 @@ def _unavailable(error: QueueUnavailable | QueueFull) -> ResponseReturnValue:
 
 
 def _http(error: HTTPException) -> ResponseReturnValue:
-    return {"error": error.description}, error.code or 500
+    response = error.get_response()  # with its own headers, such as Allow
+    response.data = json.dumps({"error": error.description})
+    response.content_type = "application/json"
+    return response

@@ -11,6 +11,8 @@ import time
 from http.client import HTTPConnection
 from pathlib import Path
 
+from flask_redis_queue.server import WATCH
+
 
 class Died(Exception):
     """A process ended that should not have."""
@@ -35,9 +37,9 @@ class Processes:
         """
         with self.log(name).open("wb") as out:
             self._running[name] = subprocess.Popen(
-                [sys.executable, "-m", "flask", *arguments],
+                ["/bin/sh", "-c", WATCH, sys.executable, "-m", "flask", *arguments],
                 env={**_own_environment(), **environ},
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # it ends with us, however we end
                 stdout=out,
                 stderr=out,
                 start_new_session=True,
@@ -99,6 +101,9 @@ class Processes:
             for process in self._running.values():
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(5 if number == signal.SIGTERM else None)
+        for process in self._running.values():
+            if process.stdin is not None:
+                process.stdin.close()
 
 
 def _own_environment() -> dict[str, str]:

@@ -7,6 +7,7 @@ from flask.typing import ResponseReturnValue
 from marshmallow import EXCLUDE, Schema, fields
 from sqlalchemy import select
 
+from ..database import storable
 from .extensions import db
 from .models import Storage
 
@@ -21,8 +22,8 @@ class StorageSchema(Schema):
 
         unknown = EXCLUDE
 
-    product_code = fields.String()
-    warehouse_name = fields.String()
+    product_code = fields.String(validate=storable)
+    warehouse_name = fields.String(validate=storable)
     quantity = fields.Integer(dump_only=True)
 
 

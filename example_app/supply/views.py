@@ -6,10 +6,12 @@ from flask import Blueprint, request
 from flask.typing import ResponseReturnValue
 from marshmallow import Schema, fields, validate
 from sqlalchemy import select
+from werkzeug.exceptions import BadRequest
 
 from flask_redis_queue import RedisQueueError
 
 from ..contracts import StockSupplied
+from ..database import LARGEST_INTEGER, storable
 from .extensions import db, queue
 from .models import SupplyTransaction
 
@@ -20,11 +22,13 @@ class SupplyTransactionSchema(Schema):
     """What a client posts, and gets back."""
 
     id = fields.Integer(dump_only=True)
-    product_code = fields.String(required=True, validate=validate.Length(1, 64))
-    warehouse_name = fields.String(load_default="Main_Warehouse", validate=validate.Length(1, 64))
+    product_code = fields.String(required=True, validate=[validate.Length(1, 64), storable])
+    warehouse_name = fields.String(
+        load_default="Main_Warehouse", validate=[validate.Length(1, 64), storable]
+    )
     quantity = fields.Integer(required=True, strict=True, validate=validate.Range(1, 10**9))
-    supplier_name = fields.String(required=True, validate=validate.Length(1, 128))
-    note = fields.String(load_default="", validate=validate.Length(max=500))
+    supplier_name = fields.String(required=True, validate=[validate.Length(1, 128), storable])
+    note = fields.String(load_default="", validate=[validate.Length(max=500), storable])
     created_at = fields.DateTime(dump_only=True)
 
 
@@ -32,7 +36,7 @@ class PageSchema(Schema):
     """Which part of a list a client wants."""
 
     limit = fields.Integer(load_default=50, validate=validate.Range(1, 500))
-    offset = fields.Integer(load_default=0, validate=validate.Range(0))
+    offset = fields.Integer(load_default=0, validate=validate.Range(0, LARGEST_INTEGER))
 
 
 _transaction = SupplyTransactionSchema()
@@ -60,7 +64,11 @@ def create_transaction() -> ResponseReturnValue:
 
     The message leaves before the commit: when the queue is away, nothing is recorded either.
     """
-    transaction = SupplyTransaction(**_transaction.load(request.get_json()))
+    try:
+        body = request.get_json()
+    except RecursionError:
+        raise BadRequest("The JSON is nested too deeply.") from None
+    transaction = SupplyTransaction(**_transaction.load(body))
     db.session.add(transaction)
     db.session.flush()
     try:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -29,9 +31,35 @@ def test_the_demo_adds_up_and_leaves_nothing(tmp_path: Path) -> None:
     assert [] == _files(tmp_path)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("count", ["-5", "0", "many", "1.5", "1000001"])
+def test_a_number_of_messages_that_makes_no_sense_is_refused(count: str) -> None:
+    """It is said what may be typed, before anything is started."""
+    command = [sys.executable, "-m", "example_app.demo", "--messages", count]
+    demo = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert 2 == demo.returncode
+    assert f"--messages: {count} is not a whole number from 1 to 1,000,000." in demo.stderr
+
+
+@pytest.mark.parametrize(("no_color", "colourful"), [("1", False), ("", True)])
+def test_no_color_is_honoured_on_a_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_color: str, colourful: bool
+) -> None:
+    """A NO_COLOR that is not empty keeps every escape sequence away, the live table's as well."""
+    monkeypatch.setenv("NO_COLOR", no_color)
+    monkeypatch.setenv("TERM", "xterm")
+    reader, terminal = os.openpty()
+    demo = _start(tmp_path, messages=40, stdout=terminal)
+    os.close(terminal)
+    output = _read_all(reader)
+    assert 0 == demo.wait(30), output
+    assert "✓ 40 deliveries" in re.sub("\x1b\\[[0-9;?]*[A-Za-z]", "", output)
+    assert "posting 40 deliveries" in output
+    assert colourful == ("\x1b" in output)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_stop_in_the_middle_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
-    """Ctrl-C and SIGTERM while it works end every process."""
+    """Ctrl-C, SIGTERM and even kill -9 while it works end every process."""
     demo = _start(tmp_path, messages=100_000)
     eventually(lambda: (tmp_path / "output").read_text().count("✓") >= 4, "it works", 30)
     assert 5 <= len(_carriers(tmp_path))  # the demo, the server, two services, the consumer
@@ -39,7 +67,8 @@ def test_a_stop_in_the_middle_leaves_nothing(tmp_path: Path, number: signal.Sign
     demo.wait(30)
     assert 0 != demo.returncode
     assert [] == _left(tmp_path)
-    assert [] == _files(tmp_path)
+    if number != signal.SIGKILL:
+        assert [] == _files(tmp_path)
 
 
 @pytest.mark.parametrize("delay", [0.05, 0.2, 0.35, 0.5, 0.8])
@@ -52,16 +81,26 @@ def test_a_stop_at_the_start_leaves_nothing(tmp_path: Path, delay: float) -> Non
     assert [] == _left(tmp_path)
 
 
-def _start(folder: Path, messages: int) -> subprocess.Popen[str]:
+def _read_all(terminal: int) -> str:
+    """:return: What was written to a terminal, once nobody has it open any more."""
+    parts = []
+    with contextlib.suppress(OSError), open(terminal, "rb", buffering=0) as reading:
+        while part := reading.read(65536):  # Linux says EIO at the end
+            parts.append(part)
+    return b"".join(parts).decode()
+
+
+def _start(folder: Path, messages: int, stdout: int | None = None) -> subprocess.Popen[str]:
     (folder / "tmp").mkdir()
     with (folder / "output").open("w") as out:
-        whole = messages < 1000
+        if stdout is None:
+            stdout = subprocess.PIPE if messages < 1000 else out.fileno()
         return subprocess.Popen(
             [sys.executable, "-u", "-m", "example_app.demo", "--messages", str(messages)],
             cwd=ROOT,
             env={**os.environ, "TMPDIR": str(folder / "tmp"), "PYTHONIOENCODING": "utf-8"},
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE if whole else out,
+            stdout=stdout,
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,

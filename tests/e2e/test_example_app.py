@@ -75,6 +75,10 @@ def test_a_delivery_becomes_stock(supply: Flask, inventory: Flask) -> None:
         ({"product_code": "x" * 65}, "product_code"),
         ({"supplier_name": None}, "supplier_name"),
         ({"colour": "red"}, "colour"),
+        ({"note": "\ud800"}, "note"),  # half a character: UTF-8 has no bytes for it
+        ({"product_code": "A\0B"}, "product_code"),
+        ({"warehouse_name": "\ud83d"}, "warehouse_name"),
+        ({"supplier_name": "\0"}, "supplier_name"),
     ],
 )
 def test_a_wrong_field_is_named(supply: Flask, change: dict[str, Any], field: str) -> None:
@@ -92,6 +96,8 @@ def test_a_wrong_field_is_named(supply: Flask, change: dict[str, Any], field: st
         ("quantity=5", "application/x-www-form-urlencoded", 415),
         ("{", "application/json", 400),
         ("", "application/json", 400),
+        pytest.param("[" * 100_000, "application/json", 400, id="deep list"),
+        pytest.param('{"a":' * 100_000, "application/json", 400, id="deep object"),
     ],
 )
 def test_a_body_that_is_no_json_gets_a_sentence(
@@ -118,6 +124,7 @@ def test_http_errors_are_json(service: str, request: pytest.FixtureRequest) -> N
     missing, wrong = client.get("/nowhere"), client.delete("/")
     assert [404, 405] == [missing.status_code, wrong.status_code]
     assert all(isinstance(answer.get_json()["error"], str) for answer in (missing, wrong))
+    assert {"GET", "HEAD", "OPTIONS"} == set(wrong.allow)
     assert service == client.get("/").get_json()["service"]
 
 
@@ -128,7 +135,32 @@ def test_deliveries_are_listed_newest_first(supply: Flask) -> None:
         client.post("/supplytransactions", json={**DELIVERY, "quantity": quantity})
     page = client.get("/supplytransactions?limit=2&offset=1").get_json()["supplytransactions"]
     assert [2, 1] == [one["quantity"] for one in page]
-    assert 400 == client.get("/supplytransactions?limit=0").status_code
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("limit=0", "limit"),
+        ("limit=-5", "limit"),
+        ("limit=501", "limit"),
+        ("limit=many", "limit"),
+        (f"limit={10**30}", "limit"),
+        ("offset=-1", "offset"),
+        (f"offset={2**63}", "offset"),
+        (f"offset={10**30}", "offset"),
+    ],
+)
+def test_a_page_that_cannot_be_is_refused(supply: Flask, query: str, field: str) -> None:
+    """A limit or an offset out of range is a 400 with its name."""
+    answer = supply.test_client().get(f"/supplytransactions?{query}")
+    assert 400 == answer.status_code
+    assert [field] == list(answer.get_json()["errors"])
+
+
+def test_a_page_behind_the_last_one_is_empty(supply: Flask) -> None:
+    """The largest offset that is allowed is one that the database takes."""
+    answer = supply.test_client().get(f"/supplytransactions?offset={2**63 - 1}")
+    assert {"supplytransactions": []} == answer.get_json()
 
 
 def test_without_redis_nothing_is_recorded(cut_off_supply: Flask) -> None:
@@ -168,6 +200,13 @@ def test_storages_are_filtered(inventory: Flask) -> None:
             add_to_storage({**SUPPLIED, "warehouse_name": place})
     assert {("PROD001", "South"): 5} == _stock(inventory, "?warehouse_name=South")
     assert {} == _stock(inventory, "?product_code=PROD002")
+
+
+def test_a_filter_that_no_database_takes_is_refused(inventory: Flask) -> None:
+    """A NUL in a filter is a 400 with its name."""
+    answer = inventory.test_client().get("/storages?warehouse_name=a%00b")
+    assert 400 == answer.status_code
+    assert ["warehouse_name"] == list(answer.get_json()["errors"])
 
 
 def test_two_threads_add_to_one_new_storage(inventory: Flask) -> None:
