@@ -10,7 +10,7 @@ PYTHON ?= $(shell for one in python3.13 python3.12 python3.11 python3; do \
 	"$$one" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' \
 	>/dev/null 2>&1 && { echo "$$one"; break; }; done)
 
-.PHONY: help demo test check bench matrix clean
+.PHONY: help demo test check bench matrix mutants clean
 
 help: ## Say what there is (the default)
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -35,6 +35,9 @@ bench: $(VENV)/.installed-dev ## Measure how fast a queue drains
 
 matrix: $(VENV)/.installed-dev ## Run the integration tests on each Redis and Valkey found here
 	$(RUN) -m tests.servers
+
+mutants: $(VENV)/.installed-dev ## Take each guard of the protocol out, and see its test go red
+	$(RUN) -m tests.mutants $(ARGS)
 
 clean: ## Remove what was installed, built and cached
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

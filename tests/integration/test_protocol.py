@@ -5,12 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import threading
 import time
+import types
 from typing import Any
 
 import pytest
 import redis
 
 from flask_redis_queue import broker as scripts
+from flask_redis_queue import subscription
 from flask_redis_queue.broker import Broker
 from flask_redis_queue.clients import make_pool
 from flask_redis_queue.config import load
@@ -226,7 +228,7 @@ def test_invariant_8_a_full_server_is_drained(own_server: RealServer) -> None:
     app, queue = make_app(own_server.url)
     got: list[Any] = []
     queue.handler(StockSupplied)(got.append)
-    assert 300 == queue.consumer(app, burst=True, max_seconds=30).run().handled
+    assert 300 == queue.consumer(app, burst=True, max_seconds=10).run().handled
     assert 300 == len(got)
 
 
@@ -272,3 +274,38 @@ def test_invariant_10_and_due_messages(redis_url: str) -> None:
     time.sleep(0.02)  # the server's clock must pass the due time; it gives no event
     reply = subscribe(broker).turn(10)
     assert 5 == sum(1 for d in reply.deliveries if not d.birth.startswith("c-"))
+
+
+def test_invariant_3_a_count_that_differs_is_noticed(redis_url: str) -> None:
+    """What the server holds no more is not run, though no sequence tells."""
+    fill(redis_url, 4)
+    one = subscribe(make_broker(redis_url))
+    one.turn(3)
+    redis.Redis.from_url(redis_url).hdel(f"{{{QUEUE}}}:held:{one.consumer}", "1-2")
+    one.turn(0)
+    assert 2 == run(one)
+
+
+def test_invariant_9_nothing_starts_on_an_old_lease(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A consumer that was silent for its lease renews it before it starts a handler."""
+    fill(redis_url, 2)
+    one = subscribe(make_broker(redis_url, REDIS_QUEUE_LEASE="5s"))
+    one.turn(2)
+    later = types.SimpleNamespace(monotonic=lambda: time.monotonic() + 5)
+    monkeypatch.setattr(subscription, "time", later)
+    assert (True, None) == (one.has_ready, one.take())
+    one.turn(0)
+    assert 2 == run(one)
+
+
+def test_invariant_10_what_is_handed_back_keeps_its_order(redis_url: str) -> None:
+    """Handed back in one turn, taken in the next: the oldest comes first again."""
+    fill(redis_url, 3)
+    broker = make_broker(redis_url)
+    broker.enter(QUEUE, "c-1")
+    taken = broker.turn(QUEUE, TurnRequest("c-1", 1, Settlement(), 3, True)).deliveries
+    settlement = Settlement(handed_back=[one.tag for one in taken])
+    again = broker.turn(QUEUE, TurnRequest("c-1", 2, settlement, 3, True)).deliveries
+    assert [one.raw for one in taken] == [one.raw for one in again]

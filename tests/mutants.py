@@ -1,0 +1,196 @@
+"""Takes each guard of the protocol out, one at a time, and sees the named tests go red.
+
+``make mutants``, or ``python -m tests.mutants [NAME]…`` for some of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+_LEFT_OUT = (".venv*", ".git", ".*_cache", "*.egg-info", "__pycache__")
+
+
+class Mutant(NamedTuple):
+    """One guard, taken out.
+
+    :param invariant: Of ``docs/architecture.md``.
+    :param file: In the package.
+    :param old: The guard.
+    :param new: What stands in its place.
+    :param tests: Which tests must go red, as ``-k`` has it.
+    """
+
+    invariant: int
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+_TURN, _COMMON = "lua/turn.lua", "lua/_common.lua"
+_HDEL = "redis.call('HDEL', held, ARGV[i])\n    count(ledger, '{}', 1)"
+MUTANTS = [
+    # 1: a message is in one place
+    Mutant(1, _TURN, _HDEL.format("retried"), "count(ledger, 'retried', 1)", "invariant_1"),
+    Mutant(1, _TURN, _HDEL.format("died"), "count(ledger, 'died', 1)", "invariant_1"),
+    Mutant(1, _TURN, _HDEL.format("handed_back"), "count(ledger, 'handed_back', 1)", "invariant_1"),
+    Mutant(1, _TURN, "redis.call('ZREM', delayed, stored)", "", "invariant_1_due"),
+    Mutant(
+        1,
+        _TURN,
+        "put_dead(dead, dead_index, consumer .. ':' .. key, now,",
+        "(function() end)(",
+        "invariant_1_what_is_too_large",
+    ),
+    Mutant(1, _TURN, "redis.call('RPOP', back)", "", "invariant_1"),
+    Mutant(1, "lua/bury.lua", "redis.call('UNLINK', KEYS[2])", "", "invariant_1_burying"),
+    Mutant(1, "lua/bury.lua", "redis.call('LPUSH', KEYS[3], stored)", "", "invariant_1_burying"),
+    Mutant(1, "lua/replay.lua", "redis.call('HDEL', KEYS[1], key)", "", "invariant_1"),
+    # 2: a repeated request carries its identity
+    Mutant(2, "lua/send.lua", "if seen then", "if false then", "invariant_2_send"),
+    Mutant(2, _TURN, "if seq == last then", "if false then", "invariant_2_a_repeated"),
+    Mutant(2, _TURN, "if seq < last then return {'stale', now} end", "", "invariant_2_a_repeated"),
+    Mutant(
+        2,
+        "subscription.py",
+        "self._entering = consumer = self._entering or",
+        "self._entering = consumer =",
+        "cut_replies",
+    ),
+    # 3: a server that forgot is noticed
+    Mutant(
+        3, _TURN, "if seq > last + 1 then return {'behind', now} end", "", "invariant_2_a_repeated"
+    ),
+    Mutant(3, "subscription.py", 'if reply.status != "ok":', "if False:", "invariant_3"),
+    Mutant(3, "subscription.py", "if reply.held != expected:", "if False:", "invariant_3"),
+    # 4: who lost its lease changes nothing
+    Mutant(
+        4,
+        _TURN,
+        "if not last then return {'gone', now} end",
+        "if not last then last = 0 end",
+        "invariant_4",
+    ),
+    # 5: burying
+    Mutant(5, "lua/bury.lua", "if ARGV[3] == 'lapsed' and", "if false and", "invariant_5_burying"),
+    Mutant(5, _TURN, "if deaths > 0 then", "if false then", "invariant_5_a_killer"),
+    Mutant(
+        5,
+        "lua/bury.lua",
+        "if deaths + 1 >= tonumber(ARGV[2]) then",
+        "if false then",
+        "invariant_1_burying",
+    ),
+    # 6: a jump of the clock
+    Mutant(6, _COMMON, "if own and (", "if false and (", "invariant_6"),
+    # 7: the ledger
+    Mutant(7, _COMMON, "if length > known then", "if false then", "invariant_7"),
+    # 8: bounds, and a full server
+    Mutant(8, _TURN, "redis.call('HDEL', held, '-')", "", "invariant_8_a_full"),
+    Mutant(
+        8,
+        _TURN,
+        "if #body > tonumber(ARGV[6]) then",
+        "if false then",
+        "invariant_1_what_is_too_large",
+    ),
+    Mutant(8, "scripts.py", "except NoScriptError:", "except ZeroDivisionError:", "script_flush"),
+    # 9: a slow handler holds nobody up; no start on an old lease
+    Mutant(
+        9,
+        "subscription.py",
+        "late = bool(self._ready and self._running)",
+        "late = bool(self._ready and False)",
+        "invariant_9_waiting",
+    ),
+    Mutant(
+        9,
+        "subscription.py",
+        "return time.monotonic() - self._renewed < self._lease",
+        "return True",
+        "invariant_9_nothing",
+    ),
+    # 10: order
+    Mutant(10, _TURN, "take_listed(wake)", "", "invariant_1_settling"),
+    Mutant(
+        10,
+        _TURN,
+        "for i = first + size - 1, first, -1 do",
+        "for i = first, first + size - 1 do",
+        "invariant_10",
+    ),
+]
+
+
+def survives(mutant: Mutant, folder: Path) -> bool:
+    """:return: Whether the tests stay green without the guard."""
+    path = folder / "flask_redis_queue" / mutant.file
+    original = path.read_text()
+    if mutant.old not in original:
+        raise SystemExit(f"{mutant.file} has no {mutant.old!r}: bring this list up to date.")
+    path.write_text(original.replace(mutant.old, mutant.new, 1))
+    try:
+        return is_green(folder, mutant.tests)
+    except subprocess.TimeoutExpired:
+        return False
+    finally:
+        path.write_text(original)
+
+
+def is_green(folder: Path, tests: str) -> bool:
+    """:return: Whether the chosen integration tests pass."""
+    command = [sys.executable, "-m", "pytest", "-qx", "-p", "no:cacheprovider", "tests/integration"]
+    done = subprocess.run(
+        [*command, "-k", tests],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+        capture_output=True,
+        timeout=120,
+        text=True,
+    )
+    if done.returncode not in (0, 1):
+        raise SystemExit(done.stdout + done.stderr)
+    if "error" in done.stdout.splitlines()[-1]:
+        raise SystemExit(done.stdout)
+    return done.returncode == 0
+
+
+def main() -> int:
+    """Try each.
+
+    :return: 1 if a guard can be taken out unnoticed.
+    """
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("only", nargs="*", type=int, metavar="INVARIANT")
+    only = parser.parse_args().only
+    chosen = [one for one in MUTANTS if not only or one.invariant in only]
+    survivors = 0
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(*_LEFT_OUT), dirs_exist_ok=True)
+        if not is_green(folder, " or ".join({one.tests for one in chosen})):
+            raise SystemExit("These tests are red with every guard in place.")
+        for mutant in chosen:
+            started = time.monotonic()
+            alive = survives(mutant, folder)
+            survivors += alive
+            print(
+                f"{'SURVIVES' if alive else 'red     '}  {mutant.invariant:>2}  {mutant.file:<16} "
+                f"{mutant.old.splitlines()[0][:48]:<48} {time.monotonic() - started:5.1f}s",
+                flush=True,
+            )
+    print(f"{len(chosen) - survivors} of {len(chosen)} guards are missed when they are gone")
+    return min(survivors, 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
