@@ -21,10 +21,15 @@ demo: $(VENV)/.installed-demo ## Run two services, a consumer and a Redis, and w
 test: $(VENV)/.installed-dev ## Run all tests; ARGS="-k name" for some
 	$(RUN) -m pytest $(ARGS)
 
-check: $(VENV)/.installed-dev ## Lint, format check, types, and the built packages
+check: $(VENV)/.installed-dev ## Lint, format, types, container files, and the built packages
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+	$(VENV)/bin/shellcheck .docker/*.sh
+	$(VENV)/bin/hadolint Dockerfile example_app/Dockerfile
+	@REDIS_PASSWORD=x MARIADB_ROOT_PASSWORD=x SUPPLY_DATABASE_PASSWORD=x \
+	INVENTORY_DATABASE_PASSWORD=x \
+	$(VENV)/bin/docker-compose --file docker-compose.yml --env-file /dev/null config -q
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 	$(RUN) -m build --outdir "$$folder" . >"$$folder/log" 2>&1 || { cat "$$folder/log"; exit 1; }; \
 	$(RUN) -m twine check --strict "$$folder"/*.whl "$$folder"/*.tar.gz && \

@@ -29,15 +29,22 @@ def init_database(app: Flask, db: SQLAlchemy, filename: str) -> None:
     :param filename: Of the SQLite file.
     """
     if "SQLALCHEMY_DATABASE_URI" not in app.config:
-        Path(app.instance_path).mkdir(parents=True, exist_ok=True)
-        default = f"sqlite:///{Path(app.instance_path, filename)}"
-        app.config["SQLALCHEMY_DATABASE_URI"] = os.environ.get("DATABASE_URL") or default
+        app.config["SQLALCHEMY_DATABASE_URI"] = os.environ.get("DATABASE_URL") or _sqlite(
+            app, filename
+        )
+    # A database that was restarted leaves dead connections in the pool.
+    app.config.setdefault("SQLALCHEMY_ENGINE_OPTIONS", {"pool_pre_ping": True})
     db.init_app(app)
     with app.app_context():
         try:
             db.create_all()
         except (OperationalError, ProgrammingError, IntegrityError):
             db.create_all()  # another process of the service made the tables in the same moment
+
+
+def _sqlite(app: Flask, filename: str) -> str:
+    Path(app.instance_path).mkdir(parents=True, exist_ok=True)
+    return f"sqlite:///{Path(app.instance_path, filename)}"
 
 
 @event.listens_for(Engine, "connect")
