@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from datetime import datetime
 from types import TracebackType
@@ -105,6 +106,22 @@ current_message: CurrentMessage = cast(
     ),
 )
 """The message that is being handled in this context."""
+
+
+@contextmanager
+def handling(app: Flask, message: Message) -> Iterator[CurrentMessage]:
+    """Open ``current_message`` alone, in whatever context there is.
+
+    :param app: The real app.
+    :param message: Which message.
+    :return: What ``current_message`` stands for.
+    """
+    current = CurrentMessage(app, message)
+    token = _current.set(current)
+    try:
+        yield current
+    finally:
+        _current.reset(token)
 
 
 class MessageContext:

@@ -63,8 +63,8 @@ class Publisher:
         :param options: How.
         :return: What was sent.
         """
-        found, queue = self._address(registry, contract, options.queue)
-        message, body = self._write(found, queue, payload, options)
+        message, body = self.prepare(registry, contract, payload, options)
+        queue = message.queue
         explicit = options.id is not None
         window = options.dedup_window or self._config.dedup_window
         dedup = None if options.dedup is None else (options.dedup, _ms(window))
@@ -83,6 +83,16 @@ class Publisher:
         if status == "ok" and signals.message_sent.receivers:
             signals.emit(signals.message_sent, self._sender, message=message)
         return sent
+
+    def prepare(
+        self, registry: Registry, contract: object, payload: Any, options: Options
+    ) -> tuple[Message, bytes]:
+        """Address, validate and write one message, as :meth:`send` does; it goes nowhere.
+
+        :return: The message, and the bytes that stand for it.
+        """
+        found, queue = self._address(registry, contract, options.queue)
+        return self._write(found, queue, payload, options)
 
     def send_many(
         self, registry: Registry, contract: object, payloads: Iterable[Any], options: Options

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import redis
 from flask import Flask, current_app
 
 from . import clients
@@ -42,6 +43,7 @@ class AppState:
     :param recorder: Its handlers.
     :param contracts: What the app sends without handling.
     :param handler_modules: What ``consume`` imports.
+    :param make_pool: Makes connections; tests put others in its place.
     """
 
     app: Flask
@@ -49,6 +51,7 @@ class AppState:
     recorder: Recorder
     contracts: Sequence[Contract]
     handler_modules: Sequence[str]
+    make_pool: Callable[..., redis.ConnectionPool] = clients.make_pool
 
     @cached_property
     def config(self) -> Config:
@@ -60,7 +63,7 @@ class AppState:
         """:return: For senders: short timeouts, for a view waits for it."""
         # Two tries fit into the time that a send may take.
         timeout = self.config.send_timeout / 2
-        return Broker(clients.make_pool(self.config, timeout, self._client_name), self.config)
+        return Broker(self.make_pool(self.config, timeout, self._client_name), self.config)
 
     @cached_property
     def publisher(self) -> Publisher:
@@ -70,7 +73,7 @@ class AppState:
     @cached_property
     def inspector(self) -> Inspector:
         """:return: For operators."""
-        return Inspector(clients.make_pool(self.config, _MARGIN, self._client_name))
+        return Inspector(self.make_pool(self.config, _MARGIN, self._client_name))
 
     @property
     def registry(self) -> Registry:
@@ -120,8 +123,8 @@ class AppState:
         registry, config = self.registry, self.config
         answer = min(_MARGIN, config.lease / 3)
         name = check_consumer_name(name)
-        pool = clients.make_pool(config, answer, name)
-        blocking_pool = clients.make_pool(config, answer + 1.0, name)
+        pool = self.make_pool(config, answer, name)
+        blocking_pool = self.make_pool(config, answer + 1.0, name)
 
         def make_processor(guard: Guard) -> Processor:
             app = self.app

@@ -31,8 +31,16 @@ def environment(version: str) -> Path:
     python = folder / "bin" / "python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
-    wanted = ["-e", ".[testing,embedded]", "pytest>=9", "hypothesis", f"redis=={version}.*"]
-    pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+        (folder / ".gitignore").write_text("*\n")
+    wanted = [
+        "-e",
+        ".[testing,embedded]",
+        "pytest>=9",
+        "hypothesis",
+        "cloudevents>=2",
+        f"redis=={version}.*",
+    ]
+    pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "-qq"]
     subprocess.run([*pip, *wanted], cwd=ROOT, check=True)
     return python
 

@@ -11,11 +11,11 @@ PACKAGE = Path(flask_redis_queue.__file__).parent
 FLOORS = [
     ["exceptions", "signals", "keys", "retry", "durations"],
     ["envelope", "protocol", "options", "contracts", "schemas", "registry", "config"],
-    ["clients", "diagnosis", "scripts", "broker", "inspector", "server"],
+    ["clients", "diagnosis", "scripts", "broker", "inspector", "server", "timetravel"],
     ["processor", "outcomes", "publisher"],
     ["consumer", "subscription", "lease", "outage", "pace", "stopping", "waiting"],
     ["state", "context"],
-    ["cli"],
+    ["cli", "testing"],
     ["extension", "__init__"],
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
