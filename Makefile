@@ -10,7 +10,7 @@ PYTHON ?= $(shell for one in python3.13 python3.12 python3.11 python3; do \
 	"$$one" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' \
 	>/dev/null 2>&1 && { echo "$$one"; break; }; done)
 
-.PHONY: help demo test check bench matrix mutants clean
+.PHONY: help demo test check bench matrix servers mutants clean
 
 help: ## Say what there is (the default)
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -38,14 +38,17 @@ check: $(VENV)/.installed-dev ## Lint, format, types, container files, and the b
 bench: $(VENV)/.installed-dev ## Measure how fast a queue drains
 	$(RUN) benchmarks/drain.py $(ARGS)
 
-matrix: $(VENV)/.installed-dev ## Run the integration tests on each Redis and Valkey found here
+matrix: $(VENV)/.installed-dev ## Test redis-py 5 to 8 on each server; ARGS=--diagonal for a quick one
+	$(RUN) -m tests.redis_versions $(ARGS)
+
+servers: $(VENV)/.installed-dev ## Run the integration tests on each Redis and Valkey found here
 	$(RUN) -m tests.servers
 
 mutants: $(VENV)/.installed-dev ## Take each guard of the protocol out, and see its test go red
 	$(RUN) -m tests.mutants $(ARGS)
 
 clean: ## Remove what was installed, built and cached
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-redis-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.made:

@@ -19,7 +19,7 @@ set -eu
 # clients get on without it.
 COMMANDS="+ping +info +client|setname
   +eval +evalsha +time
-  +lpush +rpush +rpop +lindex +llen +blmove
+  +lpush +rpush +rpop +lindex +llen +lrange +blmove
   +hset +hsetnx +hget +hmget +hgetall +hkeys +hlen +hexists +hdel +hincrby
   +zadd +zrem +zcard +zscore +zrange +zrangebyscore +zpopmin
   +get +set +exists +unlink"

@@ -154,6 +154,16 @@ class Broker:
             moved = link.call("BLMOVE", k.queue, k.wake, "RIGHT", "LEFT", _timeout(block))
         return moved is not None
 
+    def try_wait(self, pool: redis.ConnectionPool, queue: str) -> None:
+        """Find out whether waiting is allowed, without moving anything.
+
+        :param pool: Connections that may wait.
+        :param queue: The queue.
+        """
+        k = self.keys(queue)
+        with connection(pool) as link:
+            link.call("BLMOVE", k.nothing, k.wake, "RIGHT", "LEFT", _timeout(0))
+
     def beat(self, queue: str, consumer: str) -> list[str] | None:
         """Renew a lease.
 

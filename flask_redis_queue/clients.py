@@ -6,21 +6,23 @@ copies. Here nothing is repeated but by :func:`repeat`, and only what carries it
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
-from redis.sentinel import Sentinel
+from redis.sentinel import Sentinel, SentinelConnectionPool
 
-from .config import Config
-from .diagnosis import NotSent, is_doubtful, kind
+from .config import SSL_OPTIONS, Config, sentinels_of
+from .diagnosis import NoMaster, NotSent, is_demoted, is_doubtful, kind
+from .exceptions import ConfigurationError
 
 Result = TypeVar("Result")
 
@@ -28,58 +30,137 @@ Result = TypeVar("Result")
 def make_pool(config: Config, timeout: float, client_name: str = "") -> redis.ConnectionPool:
     """Make a pool whose connections never repeat anything.
 
+    Of the URL only where, as whom and how TLS is checked are taken: an option such as
+    ``decode_responses``, meant for another program that shares the URL, would break the protocol.
+
     :param config: Where Redis is, and as whom to log in.
     :param timeout: Seconds that connecting, and each answer, may take.
-    :param client_name: What ``CLIENT LIST`` calls the connections.
+    :param client_name: What ``CLIENT LIST`` calls the connections, where the server allows it.
     :return: The pool. It is safe to use after a fork.
+    :raises ConfigurationError: If a certificate's file cannot be read.
     """
+    parts, query = urlsplit(config.url), config.url_options
+    user, password = config.login
     options: dict[str, Any] = {
+        **_tame(timeout),
+        # A thread in mid-send holds one; a limit would turn a busy server into errors.
+        "max_connections": 2**31,
+        "username": user,
+        "password": password,
+        "redis_connect_func": _Greeting(client_name),
+    }
+    if parts.scheme == "unix":
+        del options["socket_keepalive"]
+        options |= {"path": unquote(parts.path), "db": int(query.get("db") or 0)}
+        return redis.ConnectionPool(redis.UnixDomainSocketConnection, **options)
+    tls = _tls(config) if config.ssl else {}
+    if parts.scheme == "redis+sentinel":
+        return _sentinel_pool(config, options, tls)
+    return redis.ConnectionPool(
+        redis.SSLConnection if config.ssl else redis.Connection,
+        host=unquote(parts.hostname or "localhost"),
+        port=parts.port or 6379,
+        db=int(query.get("db") or parts.path.strip("/") or 0),
+        **options,
+        **tls,
+    )
+
+
+def _tame(timeout: float) -> dict[str, Any]:
+    return {
         "socket_timeout": timeout,
         "socket_connect_timeout": timeout,
         "socket_keepalive": True,
         "retry": Retry(NoBackoff(), 0),
         "retry_on_error": [],
         "protocol": 2,
-        # A thread in mid-send holds one; a limit would turn a busy server into errors.
-        "max_connections": 2**31,
     }
-    if client_name:
-        options["client_name"] = client_name
-    for name in ("username", "password"):
+
+
+class _Greeting:
+    """What a new connection says first: its login, then its name, which is no condition.
+
+    redis-py's own ``client_name`` fails where the user may not run CLIENT SETNAME.
+    """
+
+    def __init__(self, client_name: str) -> None:
+        self._name = client_name
+
+    def __call__(self, raw: Any) -> None:
+        raw.on_connect()
+        if self._name:
+            raw.send_command("CLIENT", "SETNAME", self._name, check_health=False)
+            with suppress(ResponseError):
+                raw.read_response()
+
+
+def _tls(config: Config) -> dict[str, Any]:
+    """:return: What redis-py wants to know of certificates; files are looked at here, once."""
+    # redis-py 5 leaves the host name unchecked, so that any certificate of the CA would do.
+    options: dict[str, Any] = {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
+    options |= {k: v for k, v in config.url_options.items() if k in SSL_OPTIONS}
+    for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
         if value := getattr(config, name):
             options[name] = value
-    parts = urlsplit(config.url)
-    if parts.scheme == "redis+sentinel":
-        return _sentinel_pool(parts, options)
-    if parts.scheme == "unix":
-        options.pop("socket_keepalive")
-    if parts.scheme == "rediss":
-        for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
-            if value := getattr(config, name):
-                options[name] = value
-    return redis.ConnectionPool.from_url(config.url, **options)
+        path = options.get(name)
+        if path and not os.access(path, os.R_OK):
+            raise ConfigurationError(
+                f"REDIS_{name.upper()} is {path!r}. There is no such file that can be read."
+            )
+    # Celery's spelling of the same option is CERT_NONE.
+    options["ssl_cert_reqs"] = options["ssl_cert_reqs"].lower().removeprefix("cert_")
+    checked = str(options["ssl_check_hostname"]).lower() not in ("0", "f", "false", "n", "no")
+    options["ssl_check_hostname"] = checked and options["ssl_cert_reqs"] != "none"
+    return options
 
 
-def _sentinel_pool(parts: Any, options: dict[str, Any]) -> redis.ConnectionPool:
-    service, _, db = parts.path.strip("/").partition("/")
-    hosts = []
-    for one in parts.netloc.rpartition("@")[2].split(","):
-        host, _, port = one.rpartition(":")
-        hosts.append((host or one, int(port) if host else 26379))
-    user, _, password = parts.netloc.rpartition("@")[0].partition(":")
-    options.setdefault("username", unquote(user) or None)
-    options.setdefault("password", unquote(password) or None)
-    options["db"] = int(db or 0)
-    query = parse_qs(parts.query)
+def _sentinel_pool(
+    config: Config, options: dict[str, Any], tls: dict[str, Any]
+) -> redis.ConnectionPool:
+    parts, query = urlsplit(config.url), config.url_options
+    hosts, service, db = sentinels_of(parts.netloc, parts.path)
+    # redis-py makes clients of these; without `retry` each would try a dead sentinel ten times.
     sentinel_options = {
-        "socket_timeout": options["socket_timeout"],
-        "socket_connect_timeout": options["socket_timeout"],
-        "password": query.get("sentinel_password", [None])[0],
-        "username": query.get("sentinel_username", [None])[0],
+        **_tame(min(options["socket_timeout"], _SENTINEL_ANSWERS)),
+        "username": query.get("sentinel_username"),
+        "password": query.get("sentinel_password"),
+        **tls,
+        "ssl": config.ssl,
     }
-    sentinel: Any = Sentinel(hosts, sentinel_kwargs=sentinel_options)  # type: ignore[no-untyped-call]
-    pool: redis.ConnectionPool = sentinel.master_for(service, **options).connection_pool
-    return pool
+    sentinels = _Sentinels(hosts, sentinel_kwargs=sentinel_options)  # type: ignore[no-untyped-call]
+    return SentinelConnectionPool(  # type: ignore[no-untyped-call]
+        service, sentinels, db=int(db), ssl=config.ssl, **options, **tls
+    )
+
+
+_SENTINEL_ANSWERS = 1.0
+"""Seconds: a sentinel whose host has vanished must not keep us from the next."""
+
+
+class _Sentinels(Sentinel):
+    """Sentinels that say why they name no master; redis-py 6 puts passwords into that text.
+
+    A pool asks them anew for each connection that it makes, and drops idle ones to an old master.
+    """
+
+    def discover_master(self, service_name: str) -> tuple[str, int]:
+        """:return: Host and port of the master, as the first sentinel that knows it says."""
+        known: set[str] = set()
+        trouble: RedisError | None = None
+        for one in self.sentinels:
+            try:
+                masters: Any = one.sentinel_masters()
+            except RedisError as error:
+                trouble = error
+                continue
+            state = masters.get(service_name)
+            # Not one that is known to be down: its heir is still being looked for.
+            if state and state["is_master"] and not (state["is_sdown"] or state["is_odown"]):
+                # A new list: other threads may be walking through the old one.
+                self.sentinels = [one, *(other for other in self.sentinels if other is not one)]
+                return state["ip"], state["port"]
+            known |= set(masters)
+        raise NoMaster(service_name, known, trouble)
 
 
 class Connection:
@@ -107,7 +188,7 @@ def connection(pool: redis.ConnectionPool) -> Iterator[Connection]:
     """Borrow a connection.
 
     A connection whose exchange was not finished is closed: its next reply would be another
-    request's.
+    request's. So is one whose server has become a replica: the same address may lead elsewhere now.
 
     :param pool: The pool.
     :return: The connection.
@@ -119,7 +200,9 @@ def connection(pool: redis.ConnectionPool) -> Iterator[Connection]:
         raise NotSent(error) from error
     try:
         yield Connection(raw)
-    except ResponseError:
+    except ResponseError as error:
+        if is_demoted(error):
+            raw.disconnect()
         raise
     except BaseException:
         raw.disconnect()

@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from .durations import seconds
 from .envelope import FORMATS, Format
@@ -20,6 +21,14 @@ from .keys import check_queue_name
 from .retry import RetryCallable, RetryPolicy, as_policy
 
 _SCHEMES = ("redis", "rediss", "unix", "redis+sentinel")
+SSL_OPTIONS = (
+    *("ssl_cert_reqs", "ssl_check_hostname", "ssl_ca_certs", "ssl_ca_path"),
+    *("ssl_certfile", "ssl_keyfile", "ssl_password"),
+)
+"""What of TLS a URL may say; of other options only database and login count."""
+_ESCAPE = 'In a password, write "/", "?", "#", "@" and ":" as %2F, %3F, %23, %40 and %3A.'
+_NAME = r"[\w-]{1,63}(\.[\w-]{1,63})*\.?"
+_YES = ("1", "true", "yes", "on")
 _MISSING = object()
 
 
@@ -27,10 +36,12 @@ _MISSING = object()
 class Config:
     """What ``REDIS_*`` says, checked. The table in the README explains each key."""
 
-    url: str = ""
+    # What may hold a password is not in the repr, which error reports like to show.
+    url: str = field(default="", repr=False)
     origin: str = "default"
     username: str | None = None
-    password: str | None = None
+    password: str | None = field(default=None, repr=False)
+    ssl: bool = False
     ssl_ca_certs: str | None = None
     ssl_certfile: str | None = None
     ssl_keyfile: str | None = None
@@ -49,23 +60,30 @@ class Config:
 
     @property
     def safe_url(self) -> str:
-        """:return: The URL without its password, for people."""
+        """:return: The URL for people: no password, and of its options only the database."""
         parts = urlsplit(self.url)
-        if "@" not in parts.netloc:
-            return self.url
-        user, _, host = parts.netloc.rpartition("@")
-        name = user.partition(":")[0]
-        return urlunsplit(parts._replace(netloc=f"{name}@{host}" if name else host))
+        user, _, hosts = parts.netloc.rpartition("@")
+        name, db = user.partition(":")[0], self.url_options.get("db")
+        shown = f"{name}@{hosts}" if name else hosts
+        return f"{parts.scheme}://{shown}{parts.path}{f'?db={db}' if db else ''}"
+
+    @property
+    def url_options(self) -> dict[str, str]:
+        """:return: What stands behind the URL's question mark."""
+        return dict(parse_qsl(urlsplit(self.url).query))
+
+    @property
+    def login(self) -> tuple[str | None, str | None]:
+        """:return: User and password. A key of its own wins over the URL."""
+        name, _, password = urlsplit(self.url).netloc.rpartition("@")[0].partition(":")
+        find = self.url_options.get
+        found = self.username or unquote(name) or find("username")
+        return found, self.password or unquote(password) or find("password")
 
     @property
     def user(self) -> str:
         """:return: The Redis user that this app logs in as."""
-        return self.username or urlsplit(self.url).username or "default"
-
-    @property
-    def has_password(self) -> bool:
-        """:return: Whether a password is set."""
-        return bool(self.password or urlsplit(self.url).password)
+        return self.login[0] or "default"
 
 
 def load(settings: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Config:
@@ -77,13 +95,11 @@ def load(settings: Mapping[str, Any], environ: Mapping[str, str] | None = None) 
     :raises ConfigurationError: For a bad value: its key, where it came from, and what is allowed.
     """
     reader = _Reader(settings, os.environ if environ is None else environ)
-    values: dict[str, Any] = {"url": "", **_connection(reader)}
+    values = _connection(reader)
     for name, (key, check) in _KEYS.items():
-        found, _ = reader.find(key)
-        if found is not _MISSING:
+        if reader.find(key)[0] is not _MISSING:
             values[name] = reader.checked(key, check)
-    known = {f.name for f in fields(Config)}
-    return Config(**{k: v for k, v in values.items() if k in known})
+    return Config(**values)
 
 
 class _Reader:
@@ -110,54 +126,94 @@ class _Reader:
         try:
             return check(value)
         except (ValueError, TypeError) as error:
-            shown = (
-                "a value that is not shown" if "PASSWORD" in key or "URL" in key else repr(value)
-            )
-            raise ConfigurationError(
-                f"{key} (from {origin}) is {shown}. {_reason(error, key)}"
-            ) from None
-
-
-def _reason(error: Exception, key: str) -> str:
-    # Checks that name the value themselves say "<key> is 'x'. What is allowed."
-    return re.sub(rf"^{key} is .*?\. (?=[A-Z])", "", str(error))
+            # A URL with its password may stand in the wrong key, too.
+            secret = "PASSWORD" in key or "URL" in key or "@" in str(value)
+            shown = "a value that is not shown" if secret else repr(value)
+            # Checks that name the value themselves say "<key> is 'x'. What is allowed."
+            reason = re.sub(rf"^({key}|duration) is .*?\. (?=[A-Z])", "", str(error))
+            raise ConfigurationError(f"{key} (from {origin}) is {shown}. {reason}") from None
 
 
 def _connection(reader: _Reader) -> dict[str, Any]:
     """Make one URL and what cannot stand in it; the origin is told to people."""
-    found: dict[str, Any] = {}
     origins = {reader.find(key)[1] for key in _CONNECTION} - {"default"}
-    found["origin"] = ", ".join(sorted(origins)) or "default"
-    found["username"] = reader.checked("REDIS_USERNAME", _string)
+    found: dict[str, Any] = {"origin": ", ".join(sorted(origins)) or "default"}
     found["password"] = reader.checked("REDIS_PASSWORD", _password)
-    for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
-        found[name] = reader.checked(f"REDIS_{name.upper()}", _string)
+    for name in ("username", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
+        found[name] = reader.checked(f"REDIS_{name.upper()}", _optional)
+    ssl = bool(reader.checked("REDIS_SSL", _boolean))
     for key in ("REDIS_QUEUE_URL", "REDIS_URL"):
         if reader.find(key)[0] is not _MISSING:
-            return {**found, "url": reader.checked(key, _url)}
-    host = reader.checked("REDIS_HOST", _string) or "localhost"
+            url = reader.checked(key, _url)
+            scheme = url.partition(":")[0]
+            if ssl and scheme in ("redis", "unix"):
+                raise ConfigurationError(
+                    f"REDIS_SSL (from {reader.find('REDIS_SSL')[1]}) is True, but {key} begins "
+                    f"with {scheme}://, which is not encrypted. Use rediss:// there."
+                )
+            return {**found, "url": url, "ssl": ssl or scheme == "rediss"}
+    host = reader.checked("REDIS_HOST", _host) or "localhost"
     port = reader.checked("REDIS_PORT", _whole(1, 65535)) or 6379
     db = reader.checked("REDIS_DB", _whole(0, 1_000_000)) or 0
-    scheme = "rediss" if reader.checked("REDIS_SSL", _boolean) else "redis"
     host = f"[{host}]" if ":" in host else quote(host, safe=".-_")
-    return {**found, "url": f"{scheme}://{host}:{port}/{db}"}
+    return {**found, "url": f"redis{'s' if ssl else ''}://{host}:{port}/{db}", "ssl": ssl}
 
 
 def _url(value: Any) -> str:
-    parts = urlsplit(_string(value))
+    url = _string(value)
+    try:
+        parts = urlsplit(url)
+        port = None if parts.scheme == "redis+sentinel" else parts.port
+    except ValueError:  # its text may show what stands before the host
+        raise ValueError(f"Its host or port cannot be read. {_ESCAPE}") from None
     if parts.scheme not in _SCHEMES:
         raise ValueError(f"Use a URL that begins with {', '.join(s + '://' for s in _SCHEMES)}.")
-    if parts.scheme != "redis+sentinel":
-        try:
-            parts.port  # noqa: B018  (raises for a port that is no number)
-        except ValueError:
-            raise ValueError("Its port is not a number from 0 to 65535.") from None
-    return str(value)
+    lost = parts.path + parts.query.partition("=")[0]  # where a password may end that holds / or ?
+    if parts.fragment or port == 0 or ("@" in lost and parts.scheme != "unix"):
+        raise ValueError(_ESCAPE)
+    options = dict(parse_qsl(parts.query))
+    if unknown := [one for one in options if one[:4] == "ssl_" and one not in SSL_OPTIONS]:
+        raise ValueError(f'Its option "{unknown[0]}" is not one of {", ".join(SSL_OPTIONS)}.')
+    db = options.get("db", "0")
+    if parts.scheme == "unix":
+        if parts.netloc.rpartition("@")[2] or not parts.path.strip("/"):
+            raise ValueError("After unix:// goes an absolute path: unix:///run/redis.sock?db=0.")
+    elif parts.scheme == "redis+sentinel":
+        db = sentinels_of(parts.netloc, parts.path)[2]
+    else:
+        db = options.get("db", parts.path.strip("/") or "0")
+        _host(unquote(parts.hostname or "localhost"))
+    if not re.fullmatch(r"[0-9]{1,7}", db, re.ASCII):
+        raise ValueError("Its database is not a number.")
+    return url
+
+
+def sentinels_of(netloc: str, path: str) -> tuple[list[tuple[str, int]], str, str]:
+    """:return: Sentinels, service and database of ``redis+sentinel://host:port,host:port/x/0``."""
+    service, _, db = path.strip("/").partition("/")
+    found = []
+    for one in netloc.rpartition("@")[2].split(","):
+        match = re.fullmatch(rf"(?P<host>\[[0-9a-fA-F:.]+\]|{_NAME})(:(?P<port>\d{{1,5}}))?", one)
+        if match is None or not service:
+            raise ValueError("Use redis+sentinel://host:port,host:port/service.")
+        found.append((match["host"].strip("[]"), int(match["port"] or 26379)))
+    return found, unquote(service), db or "0"
+
+
+def _host(value: Any) -> str:
+    host = _string(value).strip("[]")
+    if not re.fullmatch(_NAME if host.count(":") < 2 else r"[0-9a-fA-F:.]+(%\w+)?", host):
+        raise ValueError("Use a host name or an IP address; a URL goes into REDIS_URL.")
+    return host
+
+
+def _optional(value: Any) -> str | None:
+    return None if value == "" else _string(value)
 
 
 def _string(value: Any) -> str:
     if not isinstance(value, str) or not value:
-        raise ValueError("Use a string.")
+        raise ValueError("Use a string that is not empty.")
     return value
 
 
@@ -171,14 +227,10 @@ def _password(value: Any) -> str:
 
 
 def _boolean(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
     lowered = str(value).strip().lower()
-    if lowered in ("1", "true", "yes", "on"):
-        return True
-    if lowered in ("0", "false", "no", "off"):
-        return False
-    raise ValueError("Use True or False.")
+    if lowered not in (*_YES, "0", "false", "no", "off"):
+        raise ValueError("Use True or False.")
+    return lowered in _YES
 
 
 def _whole(low: int, high: int = 2**53) -> Callable[[Any], int]:
@@ -214,14 +266,9 @@ def _bytes(value: Any) -> int:
 
 
 def _format(value: Any) -> Format:
-    for known in FORMATS:
-        if value == known:
-            return known
-    raise ValueError(f"Use one of {', '.join(FORMATS)}.")
-
-
-def _queue(value: Any) -> str:
-    return check_queue_name(value, where="REDIS_QUEUE_NAME")
+    if value not in FORMATS:
+        raise ValueError(f"Use one of {', '.join(FORMATS)}.")
+    return next(known for known in FORMATS if known == value)
 
 
 def _retry(value: Any) -> RetryPolicy | RetryCallable:
@@ -236,7 +283,7 @@ _CONNECTION = (
     *("REDIS_SSL_CA_CERTS", "REDIS_SSL_CERTFILE", "REDIS_SSL_KEYFILE"),
 )
 _KEYS: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    "queue_name": ("REDIS_QUEUE_NAME", _queue),
+    "queue_name": ("REDIS_QUEUE_NAME", partial(check_queue_name, where="REDIS_QUEUE_NAME")),
     "format": ("REDIS_QUEUE_FORMAT", _format),
     "prefetch": ("REDIS_QUEUE_PREFETCH", _whole(1, 1000)),
     "lease": ("REDIS_QUEUE_LEASE", _duration(0.5)),

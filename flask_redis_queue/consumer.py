@@ -19,7 +19,6 @@ from redis.exceptions import RedisError
 
 from . import clients, diagnosis, signals
 from .broker import Broker
-from .exceptions import QueueRefused
 from .lease import LeaseKeeper
 from .outage import Outage
 from .pace import Limits, Pace, Tally
@@ -113,10 +112,22 @@ class Consumer:
                 while not self._is_over():
                     self._guarded(self._round)
             except (diagnosis.NotSent, RedisError) as error:
-                raise self._refused(error) from error
+                raise diagnosis.refused(error, self._broker.config) from error
             finally:
                 self._end()
         return self.tally
+
+    def check(self) -> None:
+        """Do once all that a consumer does, but take nothing.
+
+        :raises QueueRefused: If Redis refuses the login or a command.
+        """
+        try:
+            self._start()
+        except (diagnosis.NotSent, RedisError) as error:
+            raise diagnosis.refused(error, self._broker.config) from error
+        finally:
+            self._leave()
 
     # Start and end -----------------------------------------------------------------------------
 
@@ -130,7 +141,7 @@ class Consumer:
             self._outage.end(asked)
             one.beat()
             try:
-                self._broker.wait(self._blocking_pool, one.queue, 0.01)
+                self._broker.try_wait(self._blocking_pool, one.queue)
             except redis.ResponseError as error:
                 if not diagnosis.is_full(error):
                     raise
@@ -148,6 +159,11 @@ class Consumer:
         self._keeper.stop()
         if self._waiters is not None:
             self._waiters.close()
+        self._leave()
+        self._processor.close()
+        signals.emit(signals.consumer_stopped, self._sender, consumer=self.name)
+
+    def _leave(self) -> None:
         for one in self._subscriptions:
             try:
                 if one.is_entered:
@@ -161,8 +177,6 @@ class Consumer:
                     one.queue,
                     self._broker.config.lease,
                 )
-        self._processor.close()
-        signals.emit(signals.consumer_stopped, self._sender, consumer=self.name)
 
     def _is_over(self) -> bool:
         if self._keeper.error is not None:
@@ -281,8 +295,3 @@ class Consumer:
         )
         for message in lost:
             signals.emit(signals.message_lost_lease, self._sender, message=message)
-
-    def _refused(self, error: BaseException) -> BaseException:
-        if diagnosis.kind(error) == "other":
-            return error
-        return QueueRefused(diagnosis.refusal(error, self._broker.config))

@@ -17,6 +17,7 @@ from .scripts import Script
 
 SNAPSHOT = Script("snapshot")
 REPLAY = Script("replay")
+DISCARD = Script("discard")
 _PAGE = 100
 
 
@@ -186,13 +187,24 @@ class Inspector:
         :return: How many came back.
         """
         k = QueueKeys(queue)
-        moved = 0
-        for start in range(0, len(keys), _PAGE):
+        return self._in_pages(REPLAY, [k.dead, k.dead_index, k.back, k.ledger], keys)
+
+    def delete(self, queue: str, keys: Sequence[str]) -> int:
+        """Delete dead letters for good.
+
+        :param queue: Which.
+        :param keys: Which dead letters.
+        :return: How many there were.
+        """
+        k = QueueKeys(queue)
+        return self._in_pages(DISCARD, [k.dead, k.dead_index, k.ledger], keys)
+
+    def _in_pages(self, script: Script, keys: list[str], names: Sequence[str]) -> int:
+        done = 0
+        for start in range(0, len(names), _PAGE):
             with connection(self._pool) as link:
-                moved += REPLAY.run(
-                    link, [k.dead, k.dead_index, k.back, k.ledger], [*keys[start : start + _PAGE]]
-                )
-        return moved
+                done += script.run(link, keys, [*names[start : start + _PAGE]])
+        return done
 
     def server(self) -> ServerFacts:
         """Ask the server what it is; what is not allowed to be asked is left out.

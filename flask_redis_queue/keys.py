@@ -31,6 +31,8 @@ def check_queue_name(name: object, *, where: str = "queue") -> str:
 class QueueKeys:
     """The keys of one queue.
 
+    ``nothing`` never exists: who may wait there may wait for the queue.
+
     :param queue: The queue's name, which is also the key of its list of ready messages.
     """
 
@@ -43,9 +45,10 @@ class QueueKeys:
     dead_index: str = field(init=False)
     ledger: str = field(init=False)
     paused: str = field(init=False)
+    nothing: str = field(init=False)
 
     def __post_init__(self) -> None:
-        for name in ("wake", "back", "delayed", "leases", "dead", "ledger", "paused"):
+        for name in ("wake", "back", "delayed", "leases", "dead", "ledger", "paused", "nothing"):
             object.__setattr__(self, name, f"{{{self.queue}}}:{name}")
         object.__setattr__(self, "dead_index", f"{{{self.queue}}}:dead:index")
 

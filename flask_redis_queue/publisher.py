@@ -238,10 +238,10 @@ class Publisher:
         what = name or "The message"
         said = f"Redis at {self._config.safe_url} {diagnosis.explain(error, self._config)}"
         if diagnosis.kind(error) == "wrong":
-            return QueueRefused(
-                f"{what} was NOT sent: {said}. Nothing was stored. Trying again will not help.",
-                id=id,
-            )
+            why = diagnosis.refusal(error, self._config)
+            if diagnosis.is_partial(error):
+                return QueueRefused(f"{what} may have been sent. {why}", stored="unknown", id=id)
+            return QueueRefused(f"{what} was NOT sent, and nothing was stored. {why}", id=id)
         if stored:
             return QueueUnavailable(
                 f"{what} may have been sent: {said} (within {self._config.send_timeout:g}s). "

@@ -14,6 +14,7 @@ from flask import Flask, current_app
 from flask_redis_queue import (
     ConfigurationError,
     QueueFull,
+    QueueRefused,
     RedisQueue,
     Reject,
     Retry,
@@ -26,6 +27,7 @@ from flask_redis_queue import (
 
 from ..apps import GOODS, QUEUE, StockSupplied, make_app
 from ..conftest import eventually
+from ..servers import RealServer
 
 MISSPELT = b'{"specversion":"1.0","id":"1","source":"s","type":"stock.suplied"}'
 
@@ -299,3 +301,23 @@ def test_script_flush_is_survived(redis_url: str) -> None:
             client.script_flush()
             queue.send(StockSupplied, GOODS)
     assert 3 == drain(queue, app).handled
+
+
+@pytest.mark.parametrize(
+    ("lacking", "stored", "said"),
+    [("evalsha", "no", "NOT sent, and nothing was stored"), ("set", "unknown", "may have been")],
+)
+def test_a_missing_permission_says_what_was_stored(
+    own_server: RealServer, lacking: str, stored: str, said: str
+) -> None:
+    """A script that was refused in its middle has written what stands before."""
+    own_server.client().execute_command(f"ACL SETUSER shop on >secret ~* +@all -{lacking}")
+    app, queue = make_app(own_server.url.replace("//", "//shop:secret@"))
+    with app.app_context(), pytest.raises(QueueRefused, match=said) as refused:
+        queue.send(StockSupplied, GOODS)
+    assert (stored, int(stored == "unknown")) == (
+        refused.value.stored,
+        own_server.client().llen(QUEUE),
+    )
+    assert 'User "shop" may not run' in str(refused.value)
+    assert "secret" not in str(refused.value)
