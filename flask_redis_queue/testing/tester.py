@@ -204,11 +204,10 @@ class QueueTester:
 
         :param duration: How much; as every duration, for example ``"10m"``.
         """
-        milliseconds = round(seconds(duration, name="travel()") * 1000)
-        self._broker.travelled += milliseconds / 1000
-        queues = {*self._state.registry.known_queues, *(one.queue for one in self._sent)}
-        for queue in queues:
-            travel(self._broker.pool, queue, milliseconds)
+        passed = seconds(duration, name="travel()")
+        self._broker.travelled += passed
+        for queue in {*self._state.registry.known_queues, *(one.queue for one in self._sent)}:
+            travel(self._broker.pool, queue, round(passed * 1000))
 
     @contextmanager
     def message(self, **fields: Any) -> Iterator[CurrentMessage]:

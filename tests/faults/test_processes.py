@@ -55,12 +55,23 @@ class Shop:
 
     def start(self, *arguments: str, app: str = "shop", **environ: str) -> subprocess.Popen[str]:
         """:return: A running ``flask`` command."""
+        return self._start(subprocess.PIPE, arguments, app, environ)
+
+    def start_logged(self, *arguments: str, **environ: str) -> tuple[subprocess.Popen[str], Path]:
+        """:return: A running ``flask`` command, and the file that it prints to."""
+        log = self.folder / "output"
+        with log.open("w") as out:
+            return self._start(out.fileno(), arguments, "shop", environ), log
+
+    def _start(
+        self, stdout: int, arguments: tuple[str, ...], app: str, environ: dict[str, str]
+    ) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, "-m", "flask", "--app", app, *arguments],
             cwd=self.folder,
             env={**self.environ, **environ},
             text=True,
-            stdout=subprocess.PIPE,
+            stdout=stdout,
             stderr=subprocess.STDOUT,
         )
 
@@ -167,16 +178,14 @@ def test_sigterm_waits_for_the_handler_and_two_sigints_do_not(shop: Shop) -> Non
     output, _ = consumer.communicate(timeout=20)
     assert (0, 1) == (consumer.returncode, shop.status().ledger["handled"]), output
     shop.send(1)
-    consumer = shop.start("consume", WORK="30")
+    consumer, log = shop.start_logged("consume", WORK="30")
     eventually(lambda: shop.started() == 2, "its handler runs")
     consumer.send_signal(signal.SIGINT)
-    assert consumer.stdout is not None
-    while "stopping" not in consumer.stdout.readline():
-        assert consumer.poll() is None
+    eventually(lambda: "stopping" in log.read_text(), "it says that it stops")
     consumer.send_signal(signal.SIGINT)
-    output, _ = consumer.communicate(timeout=20)
-    assert (7, 1) == (consumer.returncode, shop.status().waiting), output
-    assert "1 handed back" in output
+    consumer.wait(20)
+    assert (7, 1) == (consumer.returncode, shop.status().waiting), log.read_text()
+    assert "1 handed back" in log.read_text()
 
 
 def test_stop_timeout_hands_back(shop: Shop) -> None:
@@ -193,14 +202,16 @@ def test_redis_killed_and_back(own_server: RealServer, tmp_path: Path) -> None:
     """Redis killed under load: one line for its start, one for its end, nothing lost."""
     shop = Shop(tmp_path, own_server.url)
     shop.send(400)
-    consumer = shop.start("consume", LEASE="2s")
+    consumer, log = shop.start_logged("consume", LEASE="2s")
     eventually(lambda: shop.handled().total() > 50, "some are handled")
     own_server.kill()
+    eventually(lambda: "connection lost" in log.read_text(), "it notices")
     own_server.start()
     eventually(lambda: len(shop.handled()) == 400, "all are handled", 40)
     eventually(lambda: shop.status().held == 0, "all is settled")
     consumer.send_signal(signal.SIGTERM)
-    output, _ = consumer.communicate(timeout=20)
+    consumer.wait(20)
+    output = log.read_text()
     assert (1, 1) == (output.count("connection lost"), output.count("Redis back")), output
     assert 0 == shop.status().missing
 

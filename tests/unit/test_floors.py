@@ -83,7 +83,9 @@ def test_flask_stays_upstairs_and_the_inspector_apart() -> None:
             name = node.module or "" if isinstance(node, ast.ImportFrom) else node.names[0].name
             if name.split(".")[0] == "flask" and FLOOR[room] < FLOOR["state"]:
                 wrong.append(f"{room} imports {name}")
-            if {"browse", "inspector"} & set(own_targets(path, node)) and FLOOR[room] < FLOOR["state"]:
+            if {"browse", "inspector"} & set(own_targets(path, node)) and FLOOR[room] < FLOOR[
+                "state"
+            ]:
                 wrong.append(f"{room} imports the inspector")
     assert [] == wrong
 
