@@ -290,10 +290,9 @@ class QueueTester:
 
     def _raise_failure(self) -> None:
         __tracebackhide__ = True
-        failure, self._failure = self._failure, None
-        if failure is None:
+        if self._failure is None:
             return
-        message, error, why = failure
+        (message, error, why), self._failure = self._failure, None
         what = f"{message.type or 'An untyped message'} on {message.queue}"
         if error is None:
             raise AssertionError(f"{what} became a dead letter. {why}")
