@@ -124,7 +124,7 @@ class Inspector:
     """
 
     def __init__(self, pool: redis.ConnectionPool) -> None:
-        self._pool = pool
+        self.pool = pool
 
     def status(self, queue: str) -> QueueStatus:
         """Look at one queue at one moment.
@@ -134,7 +134,7 @@ class Inspector:
         :raises QueueUnavailable: If its consumers change too fast to look.
         """
         k = QueueKeys(queue)
-        with connection(self._pool) as link:
+        with connection(self.pool) as link:
             for _ in range(20):
                 names = [name.decode() for name in link.call("ZRANGE", k.leases, 0, -1)]
                 keys = [k.queue, k.wake, k.back, k.delayed, k.leases, k.ledger, k.dead_index]
@@ -153,7 +153,7 @@ class Inspector:
         k = QueueKeys(queue)
         start = 0
         while True:
-            with connection(self._pool) as link:
+            with connection(self.pool) as link:
                 page = link.call("ZRANGE", k.dead_index, start, start + _PAGE - 1, "WITHSCORES")
                 keys, scores = page[::2], page[1::2]
                 records = link.call("HMGET", k.dead, *keys) if keys else []
@@ -202,7 +202,7 @@ class Inspector:
     def _in_pages(self, script: Script, keys: list[str], names: Sequence[str]) -> int:
         done = 0
         for start in range(0, len(names), _PAGE):
-            with connection(self._pool) as link:
+            with connection(self.pool) as link:
                 done += script.run(link, keys, [*names[start : start + _PAGE]])
         return done
 
@@ -211,7 +211,7 @@ class Inspector:
 
         :return: What it says.
         """
-        with connection(self._pool) as link:
+        with connection(self.pool) as link:
             link.call("PING")
             info = _ask_info(link)
             fsync = _ask_config(link, "appendfsync")

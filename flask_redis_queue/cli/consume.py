@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 import click
+from flask.helpers import get_debug_flag
 from redis.exceptions import RedisError
 
 from .. import clients, diagnosis
@@ -16,10 +18,10 @@ from ..exceptions import QueueRefused, QueueUnavailable
 from ..inspector import ServerFacts
 from ..pace import Limits
 from ..state import AppState
-from . import loading
-from .lines import line
+from . import loading, reloading
+from .output import Event, TextOutput, make_output
 from .reporter import Reporter
-from .table import print_ready, print_table
+from .table import start_table
 
 
 class DurationParam(click.ParamType):  # type: ignore[type-arg,unused-ignore]
@@ -38,15 +40,30 @@ class DurationParam(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 
 
 DURATION = DurationParam()
+_EPILOG = """
+\b
+Examples:
+  flask --app inventory consume
+  flask --app inventory consume urgent inventory_updates
+  flask --app inventory consume --burst
+  flask --app inventory consume --check
+
+\b
+Exit codes: 0 stopped as asked · 1 crash · 2 usage, or the app could not
+be imported · 3 app misconfigured · 4 Redis not reachable in time ·
+5 Redis refused the login or a command · 6 --burst ended with new dead
+letters · 7 stop timeout; unfinished messages were handed back
+"""
 
 
-@click.command("consume", cls=loading.YieldingCommand)
+@click.command("consume", cls=loading.YieldingCommand, epilog=_EPILOG)
 @click.argument("queues", nargs=-1)
 @click.option(
     "-b",
     "--burst",
     is_flag=True,
-    help="Stop when the queues are empty; what is delayed stays for the next run.",
+    help="Stop when the queues are empty; what is delayed stays for the next run. On a terminal "
+    "with a progress bar.",
 )
 @click.option(
     "--max-messages", type=click.IntRange(1), metavar="N", help="Stop after so many messages."
@@ -66,52 +83,102 @@ DURATION = DurationParam()
     help="How long Redis may be away at the start.  [default: 10s]",
 )
 @click.option("--name", metavar="TEXT", help="Name of this consumer.  [default: host and pid]")
+@click.option(
+    "--check", is_flag=True, help="Load the app, check Redis and the handlers, print them, exit."
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["pretty", "plain", "json"]),
+    help="[default: pretty on a terminal, else plain]",
+)
+@click.option(
+    "--reload/--no-reload",
+    default=None,
+    help="Start anew when Python code changes; the running handler finishes.  [default: on with "
+    "flask --debug]",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Whole tracebacks.")
 @click.option("-q", "--quiet", is_flag=True, help="Only failures and trouble.")
 @click.pass_context
-def consume(
-    context: click.Context,
-    queues: tuple[str, ...],
-    burst: bool,
-    max_messages: int | None,
-    max_seconds: float | None,
-    stop_timeout: float | None,
-    wait_for_redis: float,
-    name: str | None,
-    verbose: bool,
-    quiet: bool,
-) -> None:
+def consume(context: click.Context, /, queues: tuple[str, ...], **options: Any) -> None:
     """Handle the messages of QUEUES, in the order given.
 
     No QUEUES means every queue that the app has a handler for.
-
-    \b
-    Exit codes: 0 stopped as asked · 1 crash · 2 usage, or the app could not
-    be imported · 3 app misconfigured · 4 Redis not reachable in time ·
-    5 Redis refused the login or a command · 6 --burst ended with new dead
-    letters · 7 stop timeout; unfinished messages were handed back
     """
     started = time.monotonic()
+    if _reloads(options["reload"]) and not options["check"]:
+        context.exit(reloading.run(Path.cwd()))
     state = loading.load_state(context)
-    limits = Limits(burst, max_messages or 0, max_seconds or 0.0)
+    output = make_output(options["log_format"], bar=None)
+    limits = Limits(options["burst"], options["max_messages"] or 0, options["max_seconds"] or 0.0)
     with loading.told():
         consumer = state.make_consumer(
             queues,
-            name=name,
+            name=options["name"],
             limits=limits,
-            stop_timeout=stop_timeout,
-            on_ready=lambda: None if quiet else print_ready(time.monotonic() - started),
-            on_stuck=_exit_stuck,
+            stop_timeout=options["stop_timeout"],
+            on_ready=lambda: None if options["quiet"] else _ready(output, started),
+            on_stuck=lambda: _exit_stuck(output),
         )
-        server = wait_for(state, wait_for_redis)
-        if not quiet:
-            statuses = [state.inspector.status(queue) for queue in consumer.queues]
-            print_table(state.app, state.config, state.registry, statuses, consumer.name, server)
-        _run(context, state, consumer, 1 if verbose else -1 if quiet else 0)
+        server = wait_for(state, output, options["wait_for_redis"])
+        waiting = _introduce(state, consumer, output, server, quiet=options["quiet"])
+        if options["check"]:
+            consumer.check()
+            output.say(Event("checked", "✓", "green", "all is well; nothing was consumed"))
+            return
+        wants_bar = options["burst"] and not (options["verbose"] or options["quiet"])
+        output = make_output(options["log_format"], bar=waiting if wants_bar else None)
+        _run(context, state, consumer, output, options["verbose"] - options["quiet"])
 
 
-def _run(context: click.Context, state: AppState, consumer: Consumer, verbosity: int) -> None:
-    with Reporter(state.app, verbosity) as reporter:
+def _reloads(wanted: bool | None) -> bool:
+    if wanted is False or reloading.is_child():
+        return False
+    if not reloading.is_installed():
+        if wanted:
+            raise loading.Failure(
+                "--reload needs a package that watches files: pip install watchfiles",
+                loading.USAGE,
+            )
+        return False
+    return wanted or get_debug_flag()
+
+
+def _introduce(
+    state: AppState, consumer: Consumer, output: TextOutput, server: ServerFacts, *, quiet: bool
+) -> int:
+    """Print the start table.
+
+    :return: How many messages wait.
+    """
+    statuses = [state.inspector.status(queue) for queue in consumer.queues]
+    if not quiet:
+        table = start_table(
+            state.app, state.config, state.registry, statuses, consumer.name, server
+        )
+        output.start(*table)
+        if server.eviction not in ("", "noeviction"):
+            text = (
+                f"maxmemory-policy is {server.eviction}: Redis may delete messages. Set it to "
+                "noeviction."
+            )
+            output.say(Event("trouble", "!", "yellow", text, cut=False))
+    return sum(one.waiting for one in statuses)
+
+
+def _ready(output: TextOutput, started: float) -> None:
+    took = time.monotonic() - started
+    output.ready(f" ready in {took:.2f}s · Ctrl-C to stop\n", {"duration": round(took, 3)})
+
+
+def _run(
+    context: click.Context,
+    state: AppState,
+    consumer: Consumer,
+    output: TextOutput,
+    verbosity: int,
+) -> None:
+    with Reporter(state.app, output, verbosity) as reporter:
         tally = consumer.run()
         reporter.stopped(tally)
     if consumer.was_late:
@@ -120,10 +187,11 @@ def _run(context: click.Context, state: AppState, consumer: Consumer, verbosity:
         context.exit(loading.DEAD_LETTERS)
 
 
-def wait_for(state: AppState, patience: float) -> ServerFacts:
+def wait_for(state: AppState, output: TextOutput, patience: float) -> ServerFacts:
     """Wait until Redis answers.
 
     :param state: Whose Redis.
+    :param output: Where to say that it is away.
     :param patience: For how many seconds.
     :return: What the server says of itself.
     :raises QueueUnavailable: If it does not answer in time.
@@ -146,15 +214,15 @@ def wait_for(state: AppState, patience: float) -> ServerFacts:
                     "check REDIS_URL."
                 ) from error
             if not said:
-                line(
-                    "!", "yellow", f"Redis at {config.safe_url} {why}; waiting up to {patience:g}s"
-                )
+                text = f"Redis at {config.safe_url} {why}; waiting up to {patience:g}s"
+                output.say(Event("trouble", "!", "yellow", text, cut=False))
                 said = True
             time.sleep(pause)
     raise AssertionError("backoff never ends")
 
 
-def _exit_stuck() -> None:
+def _exit_stuck(output: TextOutput) -> None:
     # The handler sits where no signal reaches it: nothing in this process can end it but its end.
-    line("■", "blue", "stopped · the handler did not end; its message was handed back")
+    text = "stopped · the handler did not end; its message was handed back"
+    output.say(Event("stopped", "■", "blue", text))
     os._exit(loading.LATE)

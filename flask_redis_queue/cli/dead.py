@@ -1,0 +1,225 @@
+"""``flask queue dead …``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import click
+
+from ..inspector import DeadLetterRecord
+from ..state import AppState
+from . import loading
+from .printing import (
+    asking,
+    confirm,
+    json_option,
+    moment,
+    print_columns,
+    print_fields,
+    print_json,
+    queue_option,
+    queues_of,
+    raw_fields,
+    yes_option,
+)
+
+all_option = click.option(
+    "--all", "everything", is_flag=True, help="All dead letters of the queue(s)."
+)
+
+
+@click.group()
+def dead() -> None:
+    """Dead letters: what could not be handled, with its exact bytes and why."""
+
+
+@dead.command(
+    "list", epilog="\b\nExamples:\n  flask queue dead list\n  flask queue dead list --queue orders"
+)
+@queue_option
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, metavar="N")
+@json_option
+@click.pass_context
+def dead_list(context: click.Context, only: str | None, limit: int, as_json: bool) -> None:
+    """List dead letters, oldest first."""
+    state = loading.load_state(context)
+    records: list[DeadLetterRecord] = []
+    total = 0
+    with asking(state):
+        for name in queues_of(state, only):
+            total += state.inspector.status(name).dead
+            for record in state.inspector.dead_letters(name):
+                if len(records) >= limit:
+                    break
+                records.append(record)
+    if as_json:
+        print_json([as_dict(one) for one in records])
+        return
+    if not records:
+        click.echo("No dead letters.")
+        return
+    rows = [["died", "queue", "id", "type", "tries", "cause"]]
+    rows += [_row(one) for one in records]
+    print_columns(rows, notes=[str(one.meta.get("why", "")) for one in records])
+    if total > len(records):
+        click.echo(f"{total - len(records):,} more; --limit shows them.")
+    click.echo("flask queue dead show ID · flask queue dead replay ID (or --all)")
+
+
+def _row(one: DeadLetterRecord) -> list[str]:
+    died = datetime.fromtimestamp(one.died).strftime("%Y-%m-%d %H:%M:%S")
+    tries = one.meta.get("attempts", one.delivery.attempts)
+    cause = str(one.meta.get("cause", ""))
+    return [died, one.delivery.queue, one.id[-8:], one.type or "(untyped)", str(tries), cause]
+
+
+@dead.command("show", epilog="\b\nExample:\n  flask queue dead show 53495fdb")
+@click.argument("id")
+@queue_option
+@json_option
+@click.pass_context
+def dead_show(context: click.Context, id: str, only: str | None, as_json: bool) -> None:
+    """Show one dead letter: why, where, and its exact bytes."""
+    state = loading.load_state(context)
+    with asking(state):
+        one = find_one(state, id, only)
+    if as_json:
+        print_json(as_dict(one))
+    else:
+        print_fields(as_dict(one))
+
+
+@dead.command(
+    "replay",
+    epilog="\b\nExamples:\n  flask queue dead replay 53495fdb\n  flask queue dead replay --all",
+)
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@all_option
+@queue_option
+@json_option
+@click.pass_context
+def dead_replay(
+    context: click.Context,
+    ids: Sequence[str],
+    everything: bool,
+    only: str | None,
+    as_json: bool,
+) -> None:
+    """Bring dead letters back, after the fix; they are handled as if new."""
+    state, chosen = _choose(context, ids, everything, only)
+    moved: dict[str, int] = {}
+    with asking(state):
+        for name, keys in chosen.items():
+            moved[name] = state.inspector.replay(name, keys)
+    _tell(moved, "back on", as_json)
+
+
+@dead.command(
+    "delete",
+    epilog="\b\nExamples:\n  flask queue dead delete 53495fdb\n"
+    "  flask queue dead delete --all --queue orders --yes",
+)
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@all_option
+@queue_option
+@yes_option
+@json_option
+@click.pass_context
+def dead_delete(
+    context: click.Context,
+    ids: Sequence[str],
+    everything: bool,
+    only: str | None,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Delete dead letters for good; the ledger counts them as purged."""
+    state, chosen = _choose(context, ids, everything, only)
+    count = sum(len(keys) for keys in chosen.values())
+    gone: dict[str, int] = {}
+    if count:
+        letters = "1 dead letter" if count == 1 else f"{count:,} dead letters"
+        confirm(f"This deletes {letters} of {', '.join(chosen)} for good.", yes=yes)
+    with asking(state):
+        for name, keys in chosen.items():
+            gone[name] = state.inspector.delete(name, keys)
+    _tell(gone, "deleted from", as_json)
+
+
+@dead.command(
+    "export", epilog="\b\nExample:\n  flask queue dead export --queue orders -o dead.jsonl"
+)
+@queue_option
+@click.option(
+    "-o", "--output", type=click.File("w"), default="-", help="Where to.  [default: the terminal]"
+)
+@click.pass_context
+def dead_export(context: click.Context, only: str | None, output: Any) -> None:
+    """Write dead letters as JSON lines, oldest first, with their exact bytes; they stay."""
+    state = loading.load_state(context)
+    with asking(state):
+        for name in queues_of(state, only):
+            for record in state.inspector.dead_letters(name):
+                output.write(json.dumps(as_dict(record), ensure_ascii=False) + "\n")
+
+
+def _choose(
+    context: click.Context, ids: Sequence[str], everything: bool, only: str | None
+) -> tuple[AppState, dict[str, list[str]]]:
+    """:return: Whose, and the keys of the dead letters that were named, by queue."""
+    if bool(ids) == everything:
+        raise click.UsageError("Name the IDs, or pass --all.")
+    state = loading.load_state(context)
+    chosen: dict[str, list[str]] = {}
+    with asking(state):
+        if everything:
+            for name in queues_of(state, only):
+                if keys := [one.key for one in state.inspector.dead_letters(name)]:
+                    chosen[name] = keys
+        for wanted in ids:
+            one = find_one(state, wanted, only)
+            chosen.setdefault(one.delivery.queue, []).append(one.key)
+    return state, chosen
+
+
+def _tell(counts: dict[str, int], what: str, as_json: bool) -> None:
+    if as_json:
+        print_json(counts)
+        return
+    for name, count in counts.items():
+        click.echo(f"{count:,} {what} {name}.")
+    if not counts:
+        click.echo("No dead letters.")
+
+
+def find_one(state: AppState, wanted: str, only: str | None) -> DeadLetterRecord:
+    """Find the one dead letter that a person means.
+
+    :raises Failure: If there is none, or more than one.
+    """
+    found = [
+        one for name in queues_of(state, only) for one in state.inspector.find_dead(name, wanted)
+    ]
+    if not found:
+        raise loading.Failure(f'No dead letter "{wanted}". See: flask queue dead list', 1)
+    if len(found) > 1:
+        keys = "\n  ".join(one.key for one in found[:10])
+        raise loading.Failure(f'"{wanted}" is {len(found)} dead letters. Name one:\n  {keys}', 1)
+    return found[0]
+
+
+def as_dict(one: DeadLetterRecord) -> dict[str, Any]:
+    """:return: What is known of a dead letter, for people and machines."""
+    return {
+        "key": one.key,
+        "queue": one.delivery.queue,
+        "id": one.id,
+        "type": one.type,
+        "died": moment(one.died),
+        "deaths": one.delivery.deaths,
+        **{name: value for name, value in one.meta.items() if name not in ("id", "type")},
+        **raw_fields(one.delivery),
+    }

@@ -1,0 +1,106 @@
+"""What the commands of ``flask queue`` share: tables, JSON, errors, questions."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from redis.exceptions import RedisError
+
+from .. import diagnosis
+from ..envelope import Delivery
+from ..exceptions import QueueRefused, QueueUnavailable
+from ..state import AppState
+from . import loading
+from .lines import WIDTH, columns, shorten, style
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+queue_option = click.option(
+    "--queue", "only", metavar="QUEUE", help="Only this queue.  [default: all the app knows]"
+)
+yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+
+
+@contextmanager
+def asking(state: AppState) -> Iterator[None]:
+    """Turn trouble with Redis into a sentence and an exit code."""
+    with loading.told():
+        try:
+            yield
+        except (diagnosis.NotSent, RedisError) as error:
+            if diagnosis.kind(error) == "other":
+                raise
+            if diagnosis.kind(error) == "wrong":
+                raise QueueRefused(diagnosis.refusal(error, state.config)) from error
+            why = diagnosis.explain(error, state.config)
+            raise QueueUnavailable(f"Redis at {state.config.safe_url} {why}.") from error
+
+
+def queues_of(state: AppState, only: str | None) -> list[str]:
+    """:return: The queue that was named, or every queue that the app knows."""
+    return [only] if only else state.registry.known_queues
+
+
+def print_json(value: Any) -> None:
+    """Print a value."""
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def print_columns(rows: list[list[str]], notes: Sequence[str] = ()) -> None:
+    """Print a table.
+
+    :param rows: The first one is the head.
+    :param notes: What stands below each row.
+    """
+    for number, text in enumerate(columns(rows)):
+        click.echo(style(text, bold=True) if number == 0 and sys.stdout.isatty() else text)
+        if number and notes:
+            click.echo(f"    {shorten(' '.join(notes[number - 1].split()), WIDTH - 4)}")
+
+
+def print_fields(fields: dict[str, Any]) -> None:
+    """Print what is known of one message, its bytes and its traceback last."""
+    for name, value in fields.items():
+        if name not in ("traceback", "raw", "raw_base64") and value is not None:
+            shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            click.echo(f"{name:<10} {shown}")
+    raw = base64.b64decode(fields["raw_base64"])
+    click.echo(f"\n{len(raw):,} bytes:")
+    click.echo(shorten(raw.decode(errors="backslashreplace"), 4000))
+    if fields.get("traceback"):
+        click.echo(f"\n{fields['traceback'].rstrip()}")
+
+
+def raw_fields(delivery: Delivery) -> dict[str, Any]:
+    """:return: The exact bytes, as text if they are any, and as base64."""
+    try:
+        text: str | None = delivery.raw.decode()
+    except UnicodeDecodeError:
+        text = None
+    return {"raw": text, "raw_base64": base64.b64encode(delivery.raw).decode()}
+
+
+def moment(seconds: float | None) -> str | None:
+    """:return: Unix seconds as ISO text."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat()
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask before something is destroyed.
+
+    :param question: What will happen, and to how many.
+    :param yes: Whether the answer was given on the command line.
+    :raises Failure: If there is nobody to ask.
+    :raises click.Abort: If the answer is no.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise loading.Failure(f"{question} Nobody is here to be asked: pass --yes.", loading.USAGE)
+    click.confirm(f"{question} Go on?", abort=True)
