@@ -124,7 +124,8 @@ class BarOutput(TextOutput):
         """Print one event, or move the bar."""
         with self._lock:
             if event.name != "handled":
-                click.echo("\r\x1b[2K", nl=False)
+                if self._bar is not None:
+                    click.echo("\r\x1b[2K", nl=False)  # the next move draws the bar again
                 super().say(event)
             if event.name in _BAR:
                 self._move()
@@ -133,12 +134,17 @@ class BarOutput(TextOutput):
         """Leave the bar as it is, and go on below it."""
         with self._lock:
             self._stack.close()
+            self._bar = None
 
     def _move(self) -> None:
         if self._bar is None:
             self._bar = self._stack.enter_context(
                 click.progressbar(
-                    length=max(self._length, 1), label="handling", width=30, show_pos=True
+                    length=max(self._length, 1),
+                    label="handling",
+                    width=30,
+                    show_pos=True,
+                    update_min_steps=max(1, self._length // 200),
                 )
             )
         if self._bar.pos >= self._bar.length:
