@@ -11,33 +11,36 @@ The life of a message here:
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Sequence
 
 import redis
 from redis.exceptions import RedisError
 
-from . import clients, diagnosis, signals
+from . import diagnosis, farewell, signals
 from .broker import Broker
+from .guard import Guard
 from .lease import LeaseKeeper
 from .outage import Outage
+from .outcomes import Outcome, Paused
 from .pace import Limits, Pace, Tally
-from .processor import Guard, Processor
+from .pausing import Pauses
+from .processor import Processor
 from .protocol import TurnReply
+from .runners import OwnThread, Runner, Threads
 from .stopping import StopSwitch
 from .subscription import Gone, Subscription
 from .waiting import Waiters
 
 _logger = logging.getLogger("flask_redis_queue")
 
-_GOODBYE = 2.0
-"""Seconds that a consumer tries to say that it ends; else its lease tells."""
 _BLOCK = 0.5
 """Longest wait inside Redis: what is due or handed back does not wake the waiter."""
 
 
 class Consumer:
-    """One consumer: one thread that runs handlers, over one or several queues.
+    """One consumer: one or several threads that run handlers, over one or several queues.
 
     :param broker: The app's queues.
     :param blocking_pool: Connections that may wait inside Redis.
@@ -48,7 +51,9 @@ class Consumer:
     :param stop_timeout: Seconds that a running handler gets after a stop was asked for.
     :param sender: The app, for signals.
     :param on_ready: Called when Redis has accepted everything that a consumer does.
-    :param on_stuck: Called last, when a handler cannot be interrupted.
+    :param on_stuck: Called last, when a handler cannot be interrupted: whether a stop was asked
+        for (else its ``timeout=`` is over).
+    :param concurrency: How many threads run handlers.
     """
 
     def __init__(
@@ -62,27 +67,36 @@ class Consumer:
         stop_timeout: float,
         sender: object,
         on_ready: Callable[[], None] = lambda: None,
-        on_stuck: Callable[[], None] = lambda: None,
+        on_stuck: Callable[[bool], None] = lambda is_stopping: None,
+        concurrency: int = 1,
     ) -> None:
-        guard = Guard()
         self.name = name
         self.queues = list(queues)
         self.tally = Tally()
+        self.limits = limits
+        self.concurrency = concurrency
         self._broker = broker
         self._blocking_pool = blocking_pool
-        self._processor = make_processor(guard)
-        self.limits = limits
         self._sender = sender
         self._on_ready = on_ready
         self._on_stuck = on_stuck
         self._outage = Outage(broker.config)
-        self._switch = StopSwitch(stop_timeout, guard, self._stuck)
+        guards = [Guard() for _ in range(concurrency)]
+        processors = [(make_processor(guard), guard) for guard in guards]
+        self._judge = processors[0][0]
+        self._switch = StopSwitch(stop_timeout, guards, self._stuck)
         self._subscriptions = [Subscription(broker, q, name, blocking_pool) for q in self.queues]
         self._keeper = LeaseKeeper(broker, self._subscriptions, self._outage, self._tick)
+        self._runner: Runner = (
+            OwnThread(*processors[0], self._may_start, self._on_outcome)
+            if concurrency == 1
+            else Threads(processors, self._subscriptions, self._may_start, self._on_outcome)
+        )
         self._waiters: Waiters | None = None
         self._until = float("inf")
         self._pace = Pace(broker.config.prefetch)
-        self._paused: set[str] = set()
+        self._pauses = Pauses()
+        self._lock = threading.Lock()
         self._block = 0.0
         self._started = False
 
@@ -127,7 +141,7 @@ class Consumer:
         except (diagnosis.NotSent, RedisError) as error:
             raise diagnosis.refused(error, self._broker.config) from error
         finally:
-            self._leave()
+            farewell.leave(self._subscriptions, self._outage, self._sender)
 
     # Start and end -----------------------------------------------------------------------------
 
@@ -150,33 +164,20 @@ class Consumer:
     def _open(self) -> None:
         """Say that it is ready, and start the threads."""
         self._keeper.start()
-        if len(self._subscriptions) > 1:
+        self._runner.start()
+        # Who waits inside a turn settles nothing meanwhile: with threads, others would wait for it.
+        if len(self._subscriptions) > 1 or self.concurrency > 1:
             self._waiters = Waiters(self._broker, self._blocking_pool, self.queues)
         self._on_ready()
         signals.emit(signals.consumer_started, self._sender, consumer=self.name)
 
     def _end(self) -> None:
+        self._runner.close()
         self._keeper.stop()
         if self._waiters is not None:
             self._waiters.close()
-        self._leave()
-        self._processor.close()
+        farewell.leave(self._subscriptions, self._outage, self._sender)
         signals.emit(signals.consumer_stopped, self._sender, consumer=self.name)
-
-    def _leave(self) -> None:
-        for one in self._subscriptions:
-            try:
-                if one.is_entered:
-                    clients.repeat(one.leave, time.monotonic() + _GOODBYE)
-            except Gone:
-                self._lost(one)
-            except (diagnosis.NotSent, RedisError):
-                _logger.warning(
-                    "%s: could not tell Redis that this consumer ends; what it holds is handed "
-                    "on when its lease lapses, in %gs",
-                    one.queue,
-                    self._broker.config.lease,
-                )
 
     def _is_over(self) -> bool:
         if self._keeper.error is not None:
@@ -193,14 +194,10 @@ class Consumer:
             self._switch.request()
         self._switch.tick()
 
-    def _stuck(self) -> None:
-        for one in self._subscriptions:
-            try:
-                self.tally.handed_back += one.hand_back_all()
-                one.leave()
-            except (Gone, diagnosis.NotSent, RedisError):
-                _logger.warning("%s: its messages are handed on when the lease lapses", one.queue)
-        self._on_stuck()
+    def _stuck(self, guard: Guard) -> None:
+        is_stopping = not guard.has_timed_out
+        self.tally.handed_back += farewell.give_up(self._subscriptions, guard, self._judge)
+        self._on_stuck(is_stopping)
 
     # One round ---------------------------------------------------------------------------------
 
@@ -216,36 +213,56 @@ class Consumer:
     def _round(self) -> None:
         """Run what the first queue that has something gives; if none has, wait."""
         due, empty = _BLOCK, True
-        limit = self.limits.max_messages
-        left = limit - self.tally.total if limit else None
         for one in self._subscriptions:
+            rest = self._pauses.left(one.queue)
             try:
-                asked = time.monotonic()
-                reply = one.turn(self._pace.appetite(left), block=self._block)
-                self._outage.end(asked)
-                self._note_pause(one, reply)
-                if one.has_ready:
+                reply = self._turn(one, rest)
+                if one.ready:
                     self._block = 0.0
-                    self._run_batch(one)
+                    self._keeper.busy(True)
+                    self._runner.take_up(one)
                     return
             except Gone:
-                self._lost(one)
+                self._outage.tell_lost(one.queue, *one.abandon(), self._sender)
                 one.enter()
                 return
-            if reply.due_ms >= 0:
-                due = min(due, reply.due_ms / 1000)
+            if rest or reply.due_ms >= 0:
+                due = min(due, rest or reply.due_ms / 1000)
             empty = empty and (reply.waiting == 0 or bool(reply.paused)) and reply.due_ms != 0
         self._block = 0.0
-        if empty and self.limits.burst:
+        resting = any(self._pauses.left(queue) for queue in self.queues)
+        if self._runner.running and (self.limits.burst or not self._may_start()):
+            self._runner.rest(_BLOCK)
+        elif empty and self.limits.burst and not resting:
             self._switch.event.set()
-        elif empty:
-            self._wait(due)
+        elif empty or resting:
+            self._wait(due, resting)
 
-    def _wait(self, due: float) -> None:
+    def _turn(self, one: Subscription, rest: float) -> TurnReply:
+        asked = time.monotonic()
+        limit = self.limits.max_messages
+        left = limit - self.tally.total - self._runner.running if limit else None
+        n = self._pace.appetite(left)
+        if rest or (left is not None and left <= 0):
+            n = 0
+        elif self._pauses.is_probing(one.queue):
+            n = 1
+        reply = one.turn(n, block=self._block)
+        self._outage.end(asked)
+        self._pauses.note_operator(one.queue, reply.paused)
+        return reply
+
+    def _wait(self, due: float, resting: bool) -> None:
+        if not self._runner.running:
+            self._keeper.busy(False)
         block = max(0.001, min(due, self._broker.config.lease / 4))
-        if self._paused or any(one.wait_refused for one in self._subscriptions):
+        if (
+            resting
+            or self._pauses.by_operator
+            or any(one.wait_refused for one in self._subscriptions)
+        ):
             # A full server refuses BLMOVE, and a paused queue would only fill its `wake`: poll.
-            self._switch.event.wait(min(block, 0.5 if self._paused else 0.1))
+            self._switch.event.wait(min(block, 0.5 if self._pauses.by_operator else 0.1))
             for one in self._subscriptions:
                 one.wait_refused = None
         elif self._waiters is not None:
@@ -253,45 +270,19 @@ class Consumer:
         else:
             self._block = block
 
-    def _run_batch(self, one: Subscription) -> None:
-        self._keeper.busy(True)
-        started, before = time.monotonic(), self.tally.total
-        try:
-            while not self._is_over():
-                delivery = one.take()
-                if delivery is None:
-                    if not (one.has_ready and one.is_entered):
-                        break
-                    one.turn(0)  # the lease is old: no handler starts before it is renewed
-                    continue
-                outcome = self._processor.process(delivery, one.now)
-                one.finish(delivery, outcome)
-                self.tally.count(outcome)
-        finally:
-            self._keeper.busy(False)
-        if one.has_ready:
+    def _on_outcome(self, one: Subscription, outcome: Outcome, took: float) -> None:
+        with self._lock:
+            self.tally.count(outcome)
+            self._pace.note(took / self.concurrency)
+        if isinstance(outcome, Paused):
+            self._pauses.begin(one.queue, outcome.error)
             one.give_up_ready()
-        self._pace.note(self.tally.total - before, time.monotonic() - started)
+        elif self._pauses.is_probing(one.queue):
+            self._pauses.end(one.queue)
 
-    # What to say -------------------------------------------------------------------------------
-
-    def _note_pause(self, one: Subscription, reply: TurnReply) -> None:
-        if reply.paused and one.queue not in self._paused:
-            self._paused.add(one.queue)
-            _logger.warning("%s is paused: %s", one.queue, reply.paused)
-        elif not reply.paused and one.queue in self._paused:
-            self._paused.discard(one.queue)
-            _logger.warning("%s goes on", one.queue)
-
-    def _lost(self, one: Subscription) -> None:
-        lost, waiting = one.abandon()
-        _logger.warning(
-            "%s: this consumer was taken for dead after %gs of silence, or Redis forgot it; "
-            "%d handled but not settled and %d not started go to others. Entering anew.",
-            one.queue,
-            self._broker.config.lease,
-            len(lost),
-            waiting,
-        )
-        for message in lost:
-            signals.emit(signals.message_lost_lease, self._sender, message=message)
+    def _may_start(self) -> bool:
+        limit = self.limits.max_messages
+        if self._keeper.error is not None or self._switch.requested:
+            return False
+        is_late = time.monotonic() >= self._until
+        return not is_late and (limit == 0 or self.tally.total + self._runner.running < limit)

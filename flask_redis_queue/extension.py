@@ -14,9 +14,9 @@ from .consumer import Consumer
 from .contracts import contracts_in
 from .durations import Duration, seconds
 from .exceptions import ConfigurationError
+from .handlers import Recorder, make_handler
 from .options import SentMessage, check_options
 from .pace import Limits
-from .registry import Recorder, make_handler
 from .retry import RetryOption
 from .state import EXTENSION, AppState, current_state, state_of
 
@@ -162,6 +162,8 @@ class RedisQueue:
         schema: type[Schema] | None = None,
         retry: RetryOption = None,
         dead_on: type[BaseException] | tuple[type[BaseException], ...] = (),
+        pause_on: type[BaseException] | tuple[type[BaseException], ...] = (),
+        timeout: Duration | None = None,
     ) -> Callable[[HandlerFunction], HandlerFunction]:
         """Register a function, sync or ``async def``, for a message.
 
@@ -172,16 +174,26 @@ class RedisQueue:
         :param retry: A :class:`RetryPolicy`, a function ``(attempt, error)`` that returns a delay
             or ``None``, a number of attempts, or ``None``: the app's.
         :param dead_on: Exceptions that make the message a dead letter at once.
+        :param pause_on: Exceptions that are not the message's fault, such as a database that is
+            away: the message goes back without counting an attempt, and its queue rests here,
+            longer each time, until a probe succeeds.
+        :param timeout: How long one run may take; then :class:`TimeoutError` is its failure.
         :return: A decorator that returns the function unchanged.
         :raises ConfigurationError: If another function handles this already.
         """
 
         def decorate(function: HandlerFunction) -> HandlerFunction:
-            self._recorder.add(
-                make_handler(
-                    function, contract, queue=queue, schema=schema, retry=retry, dead_on=dead_on
-                )
+            handler = make_handler(
+                function,
+                contract,
+                queue=queue,
+                schema=schema,
+                retry=retry,
+                dead_on=dead_on,
+                pause_on=pause_on,
+                timeout=timeout,
             )
+            self._recorder.add(handler)
             return function
 
         return decorate
@@ -196,6 +208,7 @@ class RedisQueue:
         max_messages: int = 0,
         max_seconds: Duration = 0,
         stop_timeout: Duration | None = None,
+        concurrency: int = 1,
     ) -> Consumer:
         """Make what ``flask consume`` runs, for programs that embed it.
 
@@ -206,6 +219,7 @@ class RedisQueue:
         :param max_messages: Stop after so many; 0: never.
         :param max_seconds: Stop after this time; 0: never.
         :param stop_timeout: What a running handler gets after :meth:`Consumer.stop`.
+        :param concurrency: How many threads run handlers; 1 keeps the order of the queue.
         :return: The consumer; its ``run()`` returns what was done.
         :raises ConfigurationError: If the app has no handlers.
         """
@@ -214,7 +228,13 @@ class RedisQueue:
         state.import_handlers()
         limits = Limits(burst, max_messages, seconds(max_seconds, name="max_seconds"))
         timeout = None if stop_timeout is None else seconds(stop_timeout, name="stop_timeout")
-        return state.make_consumer(list(queues), name=name, limits=limits, stop_timeout=timeout)
+        return state.make_consumer(
+            list(queues),
+            name=name,
+            limits=limits,
+            stop_timeout=timeout,
+            concurrency=concurrency,
+        )
 
     def _state(self) -> AppState:
         state = current_state()

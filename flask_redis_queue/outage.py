@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Sequence
 
-from . import clients, diagnosis
+from . import clients, diagnosis, signals
 from .config import Config
+from .envelope import Message
 
 _logger = logging.getLogger("flask_redis_queue")
 
@@ -56,3 +58,22 @@ class Outage:
             if self._since is not None and asked >= self._since:
                 _logger.warning("Redis back after %.0fs", time.monotonic() - self._since)
                 self._since = None
+
+    def tell_lost(self, queue: str, lost: Sequence[Message], waiting: int, sender: object) -> None:
+        """Say that this consumer was taken for dead.
+
+        :param queue: On which queue.
+        :param lost: What was handled and not settled: it runs again elsewhere.
+        :param waiting: How many it held and had not started.
+        :param sender: The app, for signals.
+        """
+        _logger.warning(
+            "%s: this consumer was taken for dead after %gs of silence, or Redis forgot it; "
+            "%d handled but not settled and %d not started go to others. Entering anew.",
+            queue,
+            self._config.lease,
+            len(lost),
+            waiting,
+        )
+        for message in lost:
+            signals.emit(signals.message_lost_lease, sender, message=message)

@@ -32,6 +32,17 @@ class HandBack:
 
 
 @dataclass(frozen=True, slots=True)
+class Paused:
+    """The trouble is not the message's fault: it goes back, and its queue rests for a while.
+
+    :param error: What the handler raised.
+    """
+
+    message: Message
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
 class RetryLater:
     """It failed and comes again.
 
@@ -61,7 +72,7 @@ class DeadLetter:
         return {"cause": self.cause, "why": self.why[:_WHY_CHARACTERS], **self.details}
 
 
-Outcome = Ack | Expired | HandBack | RetryLater | DeadLetter
+Outcome = Ack | Expired | HandBack | Paused | RetryLater | DeadLetter
 
 
 def settle(settlement: Settlement, tag: str, outcome: Outcome, consumer: str) -> None:
@@ -82,5 +93,5 @@ def settle(settlement: Settlement, tag: str, outcome: Outcome, consumer: str) ->
         case DeadLetter():
             meta = {**outcome.meta(), "consumer": consumer}
             settlement.dead.append((tag, json.dumps(meta)))
-        case HandBack():
+        case HandBack() | Paused():
             settlement.handed_back.append(tag)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .outcomes import Ack, DeadLetter, Expired, HandBack, Outcome, RetryLater
+from .outcomes import Ack, DeadLetter, Expired, HandBack, Outcome, Paused, RetryLater
 
 _WORK = 0.05
 """Seconds of work that one turn should bring: more delays the settling, less costs round trips."""
@@ -50,7 +50,7 @@ class Tally:
                 self.dead += 1
             case Expired():
                 self.expired += 1
-            case HandBack():
+            case HandBack() | Paused():
                 self.handed_back += 1
 
 
@@ -65,15 +65,12 @@ class Pace:
         self._each = 0.0
         self._last = 0
 
-    def note(self, messages: int, took: float) -> None:
-        """Learn from a batch.
+    def note(self, each: float) -> None:
+        """Learn from one message.
 
-        :param messages: How many were run.
-        :param took: Seconds, for all of them.
+        :param each: Seconds until another one can be run.
         """
-        if messages:
-            each = took / messages
-            self._each = each if not self._each else 0.7 * self._each + 0.3 * each
+        self._each = each if not self._each else 0.95 * self._each + 0.05 * each
 
     def appetite(self, left: int | None) -> int:
         """Say how many to ask for: about 50 ms of work, and at most four times the last.

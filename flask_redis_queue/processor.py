@@ -19,29 +19,18 @@ from typing import Any
 from marshmallow import ValidationError
 
 from . import signals
-from .durations import seconds
+from .durations import seconds, text
 from .envelope import Delivery, Malformed, Message, decode
 from .exceptions import Reject, Retry
-from .outcomes import Ack, DeadLetter, Expired, HandBack, Outcome, RetryLater
-from .registry import Handler, Registry
+from .guard import Guard, Interrupted, TimedOut
+from .handlers import Handler
+from .outcomes import Ack, DeadLetter, Expired, HandBack, Outcome, Paused, RetryLater
+from .registry import Registry
 from .retry import RetryPolicy
 from .schemas import describe, normalized
 
 _logger = logging.getLogger("flask_redis_queue")
 _TRACEBACK_BYTES = 16_000
-
-
-class Interrupted(KeyboardInterrupt):
-    """Raised into a running handler when the process must stop now.
-
-    A ``KeyboardInterrupt``, for an event loop swallows any other exception of this weight.
-    """
-
-
-class Guard:
-    """Whether a handler runs now, so that :class:`Interrupted` may be raised into it."""
-
-    armed = False
 
 
 class Processor:
@@ -85,19 +74,32 @@ class Processor:
             return self._dead(message, "unknown type", self._no_handler(message))
         if signals.message_received.receivers:
             signals.emit(signals.message_received, self._sender, message=message)
+        self._guard.delivery = delivery
         return self._run(handler, message)
+
+    def judge_timeout(self, delivery: Delivery) -> Outcome:
+        """Judge a handler that hangs where nothing can end it.
+
+        :param delivery: What it was given.
+        :return: As if it had raised :class:`TimeoutError`.
+        """
+        message = decode(delivery)
+        handler = self._registry.find(delivery.queue, message.type)
+        if handler is None:
+            return HandBack()
+        return self._timed_out(handler, message)
 
     def close(self) -> None:
         """Close the event loop of ``async def`` handlers, if there was one."""
-        if self._runner is not None:
-            self._runner.close()
-            self._runner = None
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            runner.close()
 
     def _run(self, handler: Handler, message: Message) -> Outcome:
         started = time.perf_counter()
         returned = False
         try:
-            self._guard.armed = True
+            self._guard.arm(handler.timeout)
             with self._open_context(message):
                 payload = message.data
                 if handler.contract is not None:
@@ -110,16 +112,18 @@ class Processor:
                 else:
                     handler.function(payload)
                 returned = True
-        except Interrupted:
+        except Interrupted as error:
+            self.close()  # an event loop that was left in its middle is not used again
             if not returned:
-                return HandBack()
+                is_late = isinstance(error, TimedOut)
+                return self._timed_out(handler, message) if is_late else HandBack()
         except (Exception, SystemExit) as error:
             if not returned:
                 return self._failed(handler, message, error, time.perf_counter() - started)
             # The effect is done; running it again would double it.
             _logger.exception("Tearing down the app context failed after %s.", message.id)
         finally:
-            self._guard.armed = False
+            self._guard.disarm()
         if signals.message_handled.receivers:
             duration = time.perf_counter() - started
             signals.emit(signals.message_handled, self._sender, message=message, duration=duration)
@@ -128,12 +132,22 @@ class Processor:
     def _run_async(self, handler: Handler, payload: Any) -> None:
         if self._runner is None:
             self._runner = asyncio.Runner()
+        work = handler.function(payload)
+        if handler.timeout is not None:
+            work = asyncio.wait_for(work, handler.timeout)
         # A copy made now, so that the handler sees the app context and current_message.
-        self._runner.run(handler.function(payload), context=contextvars.copy_context())
+        self._runner.run(work, context=contextvars.copy_context())
+
+    def _timed_out(self, handler: Handler, message: Message) -> Outcome:
+        limit = handler.timeout or 0.0
+        error = TimeoutError(f"the handler ran longer than its timeout of {text(limit)}")
+        return self._failed(handler, message, error, limit)
 
     def _failed(
         self, handler: Handler, message: Message, error: BaseException, duration: float
     ) -> Outcome:
+        if handler.pause_on and isinstance(error, handler.pause_on):
+            return Paused(message, error)
         details = _error_details(handler, error)
         if isinstance(error, Reject):
             return self._dead(message, "rejected", str(error), error, details, duration)
@@ -216,11 +230,11 @@ def _identity(message: Message) -> dict[str, Any]:
 
 
 def _error_details(handler: Handler, error: BaseException) -> dict[str, Any]:
-    text = "".join(traceback.format_exception(error))
+    trace = "".join(traceback.format_exception(error))
     return {
         "handler": handler.place,
         "error": f"{type(error).__module__}.{type(error).__qualname__}",
-        "traceback": text[-_TRACEBACK_BYTES:],
+        "traceback": trace[-_TRACEBACK_BYTES:],
     }
 
 

@@ -1,129 +1,19 @@
 """Which messages an app knows, and which function handles each.
 
-Decorators only record here. What is recorded is resolved for one app when it is first asked for,
-since the default queue and the default retry policy are the app's.
+What was recorded is resolved for one app when it is first asked for, since the default queue and
+the default retry policy are the app's.
 """
 
 from __future__ import annotations
 
 import difflib
-import inspect
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any
-
-from marshmallow import Schema
+from collections.abc import Iterable
+from dataclasses import replace
 
 from .contracts import Contract, contract_of
 from .exceptions import ConfigurationError, UnknownMessage
-from .keys import check_queue_name
-from .retry import RetryCallable, RetryOption, RetryPolicy, as_policy
-
-ErrorTypes = tuple[type[BaseException], ...]
-
-
-@dataclass(frozen=True)
-class Handler:
-    """A function and what it handles.
-
-    :param function: The user's function, sync or ``async def``.
-    :param type: The message type; ``None``: untyped messages.
-    :param queue: Its queue; ``None`` until it is resolved for an app.
-    :param contract: Whose Schema loads the payload; ``None``: the payload as it is.
-    :param retry: The policy for its failures.
-    :param dead_on: Exceptions that make the message a dead letter at once.
-    """
-
-    function: Callable[..., Any]
-    type: str | None
-    queue: str | None
-    contract: Contract | None
-    retry: RetryOption
-    dead_on: ErrorTypes = ()
-
-    @property
-    def place(self) -> str:
-        """:return: ``module.qualname`` of the function."""
-        return f"{self.function.__module__}.{self.function.__qualname__}"
-
-    @cached_property  # asked for each message, and inspect is slow
-    def is_async(self) -> bool:
-        """:return: Whether the function is a coroutine function."""
-        return inspect.iscoroutinefunction(self.function)
-
-    @property
-    def policy(self) -> RetryPolicy | RetryCallable:
-        """:return: The retry policy, of a handler that is resolved."""
-        if not callable(self.retry):
-            raise TypeError("the handler is not resolved for an app yet")
-        return self.retry
-
-
-class Recorder:
-    """What the ``handler`` decorator has recorded on one extension object."""
-
-    def __init__(self) -> None:
-        self.handlers: list[Handler] = []
-        self.version = 0
-
-    def add(self, handler: Handler) -> None:
-        """Record a handler; the same function again replaces itself.
-
-        :raises ConfigurationError: If another function handles this already.
-        """
-        self.version += 1
-        for index, known in enumerate(self.handlers):
-            if (known.type, _queue_of(known)) == (handler.type, _queue_of(handler)):
-                _refuse_second(known, handler)
-                self.handlers[index] = handler
-                return
-        self.handlers.append(handler)
-
-
-def make_handler(
-    function: Callable[..., Any],
-    contract: type[Schema] | str | None,
-    *,
-    queue: str | None,
-    schema: type[Schema] | None,
-    retry: RetryOption,
-    dead_on: type[BaseException] | tuple[type[BaseException], ...],
-) -> Handler:
-    """Check what the ``handler`` decorator was given.
-
-    :return: The handler, not yet resolved for an app.
-    :raises ConfigurationError: If it makes no sense.
-    """
-    if queue is not None:
-        check_queue_name(queue)
-    as_policy(retry, RetryPolicy())
-    errors = dead_on if isinstance(dead_on, tuple) else (dead_on,)
-    for error in errors:
-        if not (isinstance(error, type) and issubclass(error, BaseException)):
-            raise ValueError(f"dead_on holds {error!r}. Use exception classes.")
-    if not callable(function):
-        raise ConfigurationError(f"@handler decorates functions, not {function!r}.")
-    name, known = _what_it_handles(contract, schema)
-    if name is None and queue is None and schema is None:
-        raise ConfigurationError("@handler needs a contract, or queue= for untyped messages.")
-    return Handler(function, name, queue, known, retry, errors)
-
-
-def _what_it_handles(
-    contract: type[Schema] | str | None, schema: type[Schema] | None
-) -> tuple[str | None, Contract | None]:
-    if isinstance(contract, str):
-        return contract, Contract(contract, schema) if schema is not None else None
-    if contract is None:
-        return None, Contract("(untyped)", schema) if schema is not None else None
-    known = contract_of(contract)
-    if known is None:
-        raise ConfigurationError(
-            f"{getattr(contract, '__name__', contract)!s} is no @message schema. "
-            'Decorate it with @message("its.type").'
-        )
-    return known.type, known if schema is None else replace(known, schema_class=schema)
+from .handlers import Handler, queue_of, refuse_second
+from .retry import RetryCallable, RetryPolicy, as_policy
 
 
 class Registry:
@@ -174,13 +64,13 @@ class Registry:
                 self._learn(own)
             else:
                 self.contracts.setdefault(handler.type, contract)
-        queue = _queue_of(handler) or self.default_queue
+        queue = queue_of(handler) or self.default_queue
         default = default_retry if isinstance(default_retry, RetryPolicy) else RetryPolicy()
         retry = default_retry if handler.retry is None else as_policy(handler.retry, default)
         resolved = replace(handler, queue=queue, contract=contract, retry=retry)
         known = self._handlers.setdefault((queue, handler.type), resolved)
         if known is not resolved:
-            _refuse_second(known, resolved)
+            refuse_second(known, resolved)
             self._handlers[queue, handler.type] = resolved
 
     @property
@@ -262,18 +152,5 @@ class Registry:
         return f"{guess} Known: {known}."
 
 
-def _queue_of(handler: Handler) -> str | None:
-    return handler.queue or (handler.contract.queue if handler.contract else None)
-
-
 def _name(contract: Contract) -> str:
     return f"{contract.schema_class.__module__}.{contract.schema_class.__qualname__}"
-
-
-def _refuse_second(known: Handler, other: Handler) -> None:
-    if known.place != other.place:
-        what = f'"{known.type}"' if known.type is not None else "untyped messages"
-        queue = _queue_of(known) or "the default queue"
-        raise ConfigurationError(
-            f"{what} on {queue} has two handlers: {known.place} and {other.place}. Remove one."
-        )

@@ -23,11 +23,13 @@ from .consumer import Consumer
 from .context import MessageContext
 from .contracts import Contract
 from .exceptions import ConfigurationError
+from .guard import Guard
+from .handlers import Recorder
 from .inspector import Inspector
 from .pace import Limits
-from .processor import Guard, Processor
+from .processor import Processor
 from .publisher import Publisher
-from .registry import Recorder, Registry
+from .registry import Registry
 
 EXTENSION = "redis_queue"
 _MARGIN = 5.0
@@ -114,7 +116,8 @@ class AppState:
         limits: Limits | None = None,
         stop_timeout: float | None = None,
         on_ready: Callable[[], None] = lambda: None,
-        on_stuck: Callable[[], None] = lambda: None,
+        on_stuck: Callable[[bool], None] = lambda is_stopping: None,
+        concurrency: int = 1,
     ) -> Consumer:
         """Make a consumer; its handlers are imported already.
 
@@ -141,6 +144,7 @@ class AppState:
             self.app,
             on_ready,
             on_stuck,
+            concurrency,
         )
 
     @property

@@ -6,38 +6,34 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType, TracebackType
 from typing import Any
 
-from .processor import Guard, Interrupted
+from .guard import Guard, Interrupted
 
 _logger = logging.getLogger("flask_redis_queue")
 
-_GRACE = 2.0
-"""Seconds that an interrupted handler gets for its ``finally`` blocks."""
-
 
 class StopSwitch:
-    """Asks a consumer to stop, and interrupts its handler when it takes too long.
+    """Asks a consumer to stop, and interrupts its handlers when they take too long.
 
     In the main thread it takes SIGTERM and SIGINT over while it is entered.
 
-    :param timeout: Seconds that a running handler gets.
-    :param guard: Whether a handler runs.
-    :param on_stuck: Called when a handler cannot be interrupted: it sits in C code, or in a thread
-        that gets no signals.
+    :param timeout: Seconds that running handlers get.
+    :param guards: Whether a handler runs, one for each thread.
+    :param on_stuck: Called with the guard of a handler that cannot be interrupted.
     """
 
-    def __init__(self, timeout: float, guard: Guard, on_stuck: Callable[[], None]) -> None:
+    def __init__(
+        self, timeout: float, guards: Sequence[Guard], on_stuck: Callable[[Guard], None]
+    ) -> None:
         self.timeout = timeout
         self.event = threading.Event()
         self.was_late = False
-        self._guard = guard
+        self._guards = guards
         self._on_stuck = on_stuck
         self._deadline = float("inf")
-        self._interrupted_at: float | None = None
-        self._is_main = False
         self._previous: dict[int, Any] = {}
 
     @property
@@ -46,34 +42,37 @@ class StopSwitch:
         return self.event.is_set()
 
     def request(self) -> None:
-        """Ask for a stop; a running handler gets the timeout."""
-        if not self.event.is_set():
-            self._deadline = time.monotonic() + self.timeout
-            self.event.set()
-            if self._guard.armed:
-                _logger.info(
-                    "stopping; 1 handler running, up to %gs (Ctrl-C again to hand its message "
-                    "back now)",
-                    self.timeout,
-                )
+        """Ask for a stop; running handlers get the timeout."""
+        if self.event.is_set():
+            return
+        self._deadline = time.monotonic() + self.timeout
+        self.event.set()
+        running = sum(guard.armed for guard in self._guards)
+        if running:
+            _logger.info(
+                "stopping; %s running, up to %gs (Ctrl-C again to hand %s back now)",
+                "1 handler" if running == 1 else f"{running} handlers",
+                self.timeout,
+                "its message" if running == 1 else "their messages",
+            )
 
     def tick(self) -> None:
-        """Look at the deadline; the lease thread calls this."""
+        """Look at the clock; the lease thread calls this."""
         now = time.monotonic()
-        if now < self._deadline or not self._guard.armed:
-            return
-        if self._interrupted_at is None:
-            self.was_late = True
-            self._interrupted_at = now
-            if self._is_main:
-                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-        elif now - self._interrupted_at > _GRACE:
-            self._interrupted_at = float("inf")  # once
-            self._on_stuck()
+        if now >= self._deadline:
+            self._interrupt()
+        for guard in self._guards:
+            if guard.check(now):
+                self._on_stuck(guard)
+
+    def _interrupt(self) -> None:
+        for guard in self._guards:
+            if guard.armed:
+                self.was_late = True
+                guard.interrupt(Interrupted)
 
     def __enter__(self) -> StopSwitch:
-        self._is_main = threading.current_thread() is threading.main_thread()
-        if self._is_main:
+        if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._previous[number] = signal.signal(number, self._on_signal)
         return self
@@ -88,10 +87,9 @@ class StopSwitch:
             signal.signal(number, previous)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and any(guard.claim_signal() for guard in self._guards):
+            return
         if not self.event.is_set():
             self.request()
-        elif number == signal.SIGINT and self._guard.armed:
-            self._guard.armed = False  # raised once; its `finally` blocks run undisturbed
-            self.was_late = True
-            self._interrupted_at = self._interrupted_at or time.monotonic()
-            raise Interrupted
+        elif number == signal.SIGINT:
+            self._deadline = 0.0  # the lease thread interrupts at its next tick

@@ -143,9 +143,9 @@ class Subscription:
         return bool(self.consumer) and not self._gone
 
     @property
-    def has_ready(self) -> bool:
-        """:return: Whether something waits here to be run."""
-        return bool(self._ready)
+    def ready(self) -> int:
+        """:return: How many messages wait here to be run."""
+        return len(self._ready)
 
     @property
     def now(self) -> float:

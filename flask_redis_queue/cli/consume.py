@@ -59,6 +59,14 @@ letters · 7 stop timeout; unfinished messages were handed back
 @click.command("consume", cls=loading.YieldingCommand, epilog=_EPILOG)
 @click.argument("queues", nargs=-1)
 @click.option(
+    "-c",
+    "--concurrency",
+    type=click.IntRange(1, 1000),
+    default=1,
+    metavar="N",
+    help="Threads that run handlers.  [default: 1, which keeps the order of the queue]",
+)
+@click.option(
     "-b",
     "--burst",
     is_flag=True,
@@ -118,7 +126,8 @@ def consume(context: click.Context, /, queues: tuple[str, ...], **options: Any) 
             limits=limits,
             stop_timeout=options["stop_timeout"],
             on_ready=lambda: None if options["quiet"] else _ready(output, started),
-            on_stuck=lambda: _exit_stuck(output),
+            on_stuck=lambda is_stopping: _exit_stuck(output, is_stopping),
+            concurrency=options["concurrency"],
         )
         server = wait_for(state, output, options["wait_for_redis"])
         waiting = _introduce(state, consumer, output, server, quiet=options["quiet"])
@@ -153,10 +162,8 @@ def _introduce(
     """
     statuses = [state.inspector.status(queue) for queue in consumer.queues]
     if not quiet:
-        table = start_table(
-            state.app, state.config, state.registry, statuses, consumer.name, server
-        )
-        output.start(*table)
+        lines, fields = start_table(state, statuses, consumer, server)
+        output.start(lines, fields)
         if server.eviction not in ("", "noeviction"):
             text = (
                 f"maxmemory-policy is {server.eviction}: Redis may delete messages. Set it to "
@@ -221,8 +228,10 @@ def wait_for(state: AppState, output: TextOutput, patience: float) -> ServerFact
     raise AssertionError("backoff never ends")
 
 
-def _exit_stuck(output: TextOutput) -> None:
-    # The handler sits where no signal reaches it: nothing in this process can end it but its end.
+def _exit_stuck(output: TextOutput, is_stopping: bool) -> None:
+    # The handler sits where nothing reaches it: nothing in this process can end it but its end.
     text = "stopped · the handler did not end; its message was handed back"
+    if not is_stopping:
+        text = "stopped · a handler outlived its timeout= where nothing reaches it; start anew"
     output.say(Event("stopped", "■", "blue", text))
-    os._exit(loading.LATE)
+    os._exit(loading.LATE if is_stopping else 1)

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
-from flask import Flask
-
-from ..config import Config
+from ..consumer import Consumer
+from ..handlers import Handler
 from ..inspector import QueueStatus, ServerFacts
-from ..registry import Handler, Registry
+from ..registry import Registry
 from ..retry import RetryPolicy
+from ..state import AppState
 from .lines import columns, style
 
 
@@ -24,23 +24,20 @@ def version() -> str:
 
 
 def start_table(
-    app: Flask,
-    config: Config,
-    registry: Registry,
-    queues: Sequence[QueueStatus],
-    consumer: str,
-    server: ServerFacts,
+    state: AppState, queues: Sequence[QueueStatus], consumer: Consumer, server: ServerFacts
 ) -> tuple[list[str], dict[str, Any]]:
     """Say what will be consumed, from where, and by what.
 
     :return: Lines for people, and the same for machines.
     """
+    app, config, registry = state.app, state.config, state.registry
+    threads = "1 thread" if consumer.concurrency == 1 else f"{consumer.concurrency} threads"
     facts = [f"{config.safe_url} ({config.origin})", server.version, server.persistence]
     facts.append(server.eviction)
     names = [one.queue for one in queues]
     lines = [
         f" {style(app.name, bold=True)} · flask-redis-queue {version()} · "
-        f"consumer {consumer} · 1 thread",
+        f"consumer {consumer.name} · {threads}",
         f" redis    {' · '.join(fact for fact in facts if fact)}",
         f" queues   {', '.join(f'{one.queue} ({one.waiting:,} waiting)' for one in queues)}",
         " handlers",
@@ -49,7 +46,8 @@ def start_table(
     fields: dict[str, Any] = {
         "app": app.name,
         "version": version(),
-        "consumer": consumer,
+        "consumer": consumer.name,
+        "threads": consumer.concurrency,
         "redis": config.safe_url,
         "origin": config.origin,
         "server": server.version,

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,7 +124,9 @@ class Console:
     def compare(self, place: str, shown: Sequence[str], output: str) -> None:
         """Fail if a line that the page shows is not in the output."""
         missing = self.names.missing([self.here(line) for line in shown], output)
-        assert missing is None, f"{place} shows a line that is not printed:\n{missing}\n---\n{output}"
+        assert missing is None, (
+            f"{place} shows a line that is not printed:\n{missing}\n---\n{output}"
+        )
 
     def _start(self, command: Command, ready: str) -> None:
         line = self.here(command.text)

@@ -295,7 +295,7 @@ def test_invariant_9_nothing_starts_on_an_old_lease(
     one.turn(2)
     later = types.SimpleNamespace(monotonic=lambda: time.monotonic() + 5)
     monkeypatch.setattr(subscription, "time", later)
-    assert (True, None) == (one.has_ready, one.take())
+    assert (2, None) == (one.ready, one.take())
     one.turn(0)
     assert 2 == run(one)
 

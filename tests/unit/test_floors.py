@@ -10,10 +10,20 @@ import flask_redis_queue
 PACKAGE = Path(flask_redis_queue.__file__).parent
 FLOORS = [
     ["exceptions", "signals", "keys", "retry", "durations"],
-    ["envelope", "protocol", "options", "contracts", "schemas", "registry", "config"],
+    ["envelope", "protocol", "options", "contracts", "schemas", "handlers", "registry", "config"],
     ["clients", "diagnosis", "scripts", "broker", "browse", "inspector", "server", "timetravel"],
-    ["processor", "outcomes", "publisher"],
-    ["consumer", "subscription", "lease", "outage", "pace", "stopping", "waiting"],
+    ["guard", "processor", "outcomes", "publisher"],
+    [
+        "consumer",
+        "subscription",
+        "lease",
+        "outage",
+        "pace",
+        "pausing",
+        "runners",
+        "stopping",
+        "waiting",
+    ],
     ["state", "context"],
     ["cli", "testing"],
     ["extension", "__init__"],

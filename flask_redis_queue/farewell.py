@@ -1,0 +1,62 @@
+"""How a consumer ends: what it holds goes back, what is done is settled, its lease is given up."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+
+from redis.exceptions import RedisError
+
+from . import clients, diagnosis
+from .guard import Guard
+from .outage import Outage
+from .processor import Processor
+from .subscription import Gone, Subscription
+
+_logger = logging.getLogger("flask_redis_queue")
+
+_GOODBYE = 2.0
+"""Seconds that a consumer tries to say that it ends; else its lease tells."""
+
+
+def leave(subscriptions: Sequence[Subscription], outage: Outage, sender: object) -> None:
+    """Leave every queue.
+
+    :param subscriptions: Where it is.
+    :param outage: Where trouble is told.
+    :param sender: The app, for signals.
+    """
+    for one in subscriptions:
+        try:
+            if one.is_entered:
+                clients.repeat(one.leave, time.monotonic() + _GOODBYE)
+        except Gone:
+            outage.tell_lost(one.queue, *one.abandon(), sender)
+        except (diagnosis.NotSent, RedisError):
+            _logger.warning(
+                "%s: could not tell Redis that this consumer ends; what it holds is handed on when "
+                "its lease lapses",
+                one.queue,
+            )
+
+
+def give_up(subscriptions: Sequence[Subscription], guard: Guard, judge: Processor) -> int:
+    """Leave although a handler runs that nothing can end, for the process ends now.
+
+    :param subscriptions: Where it is.
+    :param guard: Whose handler it is.
+    :param judge: Says what becomes of a message whose time is over.
+    :return: How many messages that were running were handed back.
+    """
+    handed_back = 0
+    delivery = guard.delivery
+    for one in subscriptions:
+        try:
+            if guard.has_timed_out and delivery is not None and delivery.queue == one.queue:
+                one.finish(delivery, judge.judge_timeout(delivery))
+            handed_back += one.hand_back_all()
+            one.leave()
+        except (Gone, diagnosis.NotSent, RedisError):
+            _logger.warning("%s: its messages are handed on when the lease lapses", one.queue)
+    return handed_back
