@@ -9,8 +9,8 @@ import flask_redis_queue
 
 PACKAGE = Path(flask_redis_queue.__file__).parent
 FLOORS = [
-    ["exceptions", "signals", "keys", "retry", "durations"],
-    ["envelope", "protocol", "options", "contracts", "schemas", "registry", "config"],
+    ["exceptions", "signals", "keys", "retry", "durations", "functions"],
+    ["codec", "envelope", "protocol", "options", "contracts", "schemas", "registry", "config"],
     ["clients", "diagnosis", "scripts", "broker", "browse", "inspector", "server", "timetravel"],
     ["processor", "outcomes", "publisher"],
     ["consumer", "subscription", "lease", "outage", "pace", "stopping", "waiting"],
