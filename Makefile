@@ -35,7 +35,8 @@ check: $(VENV)/.installed-dev ## Lint, format, types, container files, and the b
 	$(RUN) -m twine check --strict "$$folder"/*.whl "$$folder"/*.tar.gz && \
 	$(RUN) -m check_wheel_contents "$$folder"/*.whl
 
-bench: $(VENV)/.installed-dev ## Measure how fast a queue drains
+bench: $(VENV)/.installed-dev ## Measure how fast a queue drains, and what JSON costs
+	$(RUN) benchmarks/codec.py
 	$(RUN) benchmarks/drain.py $(ARGS)
 
 matrix: $(VENV)/.installed-dev ## Test redis-py 5 to 8 on each server; ARGS=--diagonal for a quick one

@@ -82,16 +82,12 @@ class Consumer:
         self._on_stuck = on_stuck
         self._outage = Outage(broker.config)
         guards = [Guard() for _ in range(concurrency)]
-        processors = [(make_processor(guard), guard) for guard in guards]
-        self._judge = processors[0][0]
         self._switch = StopSwitch(stop_timeout, guards, self._stuck)
         self._subscriptions = [Subscription(broker, q, name, blocking_pool) for q in self.queues]
         self._keeper = LeaseKeeper(broker, self._subscriptions, self._outage, self._tick)
-        self._runner: Runner = (
-            OwnThread(*processors[0], self._may_start, self._on_outcome)
-            if concurrency == 1
-            else Threads(processors, self._subscriptions, self._may_start, self._on_outcome)
-        )
+        processors = [make_processor(guard) for guard in guards]
+        self._judge = processors[0]
+        self._runner = self._make_runner(processors, guards)
         self._waiters: Waiters | None = None
         self._until = float("inf")
         self._pace = Pace(broker.config.prefetch)
@@ -99,6 +95,12 @@ class Consumer:
         self._lock = threading.Lock()
         self._block = 0.0
         self._started = False
+
+    def _make_runner(self, processors: list[Processor], guards: list[Guard]) -> Runner:
+        pairs = list(zip(processors, guards, strict=True))
+        if len(pairs) == 1:
+            return OwnThread(*pairs[0], self._may_start, self._on_outcome)
+        return Threads(pairs, self._subscriptions, self._may_start, self._on_outcome)
 
     def stop(self) -> None:
         """Ask it to stop, from any thread; a running handler gets the stop timeout."""

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import os
 import re
 import time
@@ -14,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
+
+from .codec import decode_json, encode_json
 
 Format = Literal["cloudevents", "plain"]
 FORMATS: tuple[Format, ...] = ("cloudevents", "plain")
@@ -130,17 +131,6 @@ def check_headers(headers: Mapping[str, Any]) -> dict[str, Any]:
     return dict(headers)
 
 
-def encode_json(value: Any) -> bytes:
-    """Write a value as compact UTF-8 JSON.
-
-    :param value: JSON values only.
-    :return: The bytes.
-    :raises ValueError: For NaN, infinity, lone surrogates, circular references.
-    :raises TypeError: For a type that JSON does not have.
-    """
-    return _ENCODER.encode(value).encode()
-
-
 def encode(message: Message, format: Format) -> bytes:
     """Write a message the way it travels.
 
@@ -236,10 +226,7 @@ def _read_time(event: dict[str, Any], name: str) -> datetime | None:
 
 def _decode_json(raw: bytes) -> Any:
     try:
-        text = raw.decode()
-        value = _DECODER.decode(text)
-        if "\\ud" in text or "\\uD" in text:
-            _ENCODER.encode(value).encode()  # refuses lone surrogates, which no UTF-8 can carry
+        return decode_json(raw)
     except UnicodeDecodeError as error:
         raise Malformed(f"not UTF-8: {error.reason} at byte {error.start}") from error
     except UnicodeEncodeError as error:
@@ -248,28 +235,3 @@ def _decode_json(raw: bytes) -> Any:
         raise Malformed("nested too deeply") from error
     except ValueError as error:
         raise Malformed(f"not JSON: {error}") from error
-    return value
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not a JSON number")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if number - number != 0:  # infinity; a comparison with itself would let it pass
-        raise ValueError(f"{text[:40]} is too large a number")
-    return number
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("an object names the same key twice")
-    return found
-
-
-_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-_DECODER = json.JSONDecoder(
-    parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_unique
-)

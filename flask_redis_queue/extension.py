@@ -21,7 +21,8 @@ from .retry import RetryOption
 from .state import EXTENSION, AppState, current_state, state_of
 
 Contracts = ModuleType | type[Schema] | Iterable[ModuleType | type[Schema]]
-HandlerFunction = TypeVar("HandlerFunction", bound=Callable[[Any], Any])
+Headers = Mapping[str, str | int]
+HandlerFunction = TypeVar("HandlerFunction", bound=Callable[[Any], object])
 _NOTHING: Any = object()
 
 
@@ -76,7 +77,7 @@ class RedisQueue:
         queue: str | None = None,
         delay: Duration | None = None,
         expires: Duration | None = None,
-        headers: Mapping[str, Any] | None = None,
+        headers: Headers | None = None,
         id: str | None = None,
         dedup: str | None = None,
         dedup_window: Duration | None = None,
@@ -91,7 +92,7 @@ class RedisQueue:
         queue: str | None = None,
         delay: Duration | None = None,
         expires: Duration | None = None,
-        headers: Mapping[str, Any] | None = None,
+        headers: Headers | None = None,
         id: str | None = None,
         dedup: str | None = None,
         dedup_window: Duration | None = None,
@@ -135,7 +136,7 @@ class RedisQueue:
         queue: str | None = None,
         delay: Duration | None = None,
         expires: Duration | None = None,
-        headers: Mapping[str, Any] | None = None,
+        headers: Headers | None = None,
     ) -> list[SentMessage]:
         """Send many messages; every payload is validated before the first is sent.
 

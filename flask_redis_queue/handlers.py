@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,6 +12,7 @@ from marshmallow import Schema
 from .contracts import Contract, contract_of
 from .durations import Duration, seconds
 from .exceptions import ConfigurationError
+from .functions import check_handler, is_async, place_of
 from .keys import check_queue_name
 from .retry import RetryCallable, RetryOption, RetryPolicy, as_policy
 
@@ -46,12 +46,12 @@ class Handler:
     @property
     def place(self) -> str:
         """:return: ``module.qualname`` of the function."""
-        return f"{self.function.__module__}.{self.function.__qualname__}"
+        return place_of(self.function)
 
     @cached_property  # asked for each message, and inspect is slow
     def is_async(self) -> bool:
         """:return: Whether the function is a coroutine function."""
-        return inspect.iscoroutinefunction(self.function)
+        return is_async(self.function)
 
     @property
     def policy(self) -> RetryPolicy | RetryCallable:
@@ -101,8 +101,7 @@ def make_handler(
     if queue is not None:
         check_queue_name(queue)
     as_policy(retry, RetryPolicy())
-    if not callable(function):
-        raise ConfigurationError(f"@handler decorates functions, not {function!r}.")
+    check_handler(function)
     name, known = _what_it_handles(contract, schema)
     if name is None and queue is None and schema is None:
         raise ConfigurationError("@handler needs a contract, or queue= for untyped messages.")

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from .durations import Duration, seconds
 from .envelope import check_headers
 from .keys import check_queue_name
+
+
+class SendOptions(TypedDict, total=False):
+    """The options of one ``send``, as a user gives them."""
+
+    queue: str | None
+    delay: Duration | None
+    expires: Duration | None
+    headers: Mapping[str, str | int] | None
+    id: str | None
+    dedup: str | None
+    dedup_window: Duration | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import pytest
 from flask import Flask
 
 from ..server import EmbeddedServer
 from .servers import embedded, fake
 from .tester import QueueTester
+
+try:
+    import pytest
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        'The fixtures need pytest: pip install "Flask-Redis-Queue[testing]"', name=error.name
+    ) from error
 
 __all__ = ["QueueTester", "real_redis_queue", "redis_queue", "redis_queue_server"]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from types import TracebackType
-from typing import Any
+from typing import Any, Unpack
 
 from flask import Flask, current_app
 from marshmallow import Schema
@@ -18,7 +18,7 @@ from ..contracts import Contract, contract_of
 from ..durations import Duration, seconds
 from ..envelope import Delivery, Message, new_id
 from ..inspector import DeadLetterRecord
-from ..options import SentMessage, check_options
+from ..options import SendOptions, SentMessage, check_options
 from ..outcomes import Outcome
 from ..pace import Tally
 from ..processor import Processor
@@ -50,8 +50,7 @@ class QueueTester:
         self._failure: tuple[Message, BaseException | None, str] | None = None
         self._injected: BaseException | None = None
         self._sent: list[Message] = []
-        self._exits = ExitStack()
-        self._imported = False
+        self._exits, self._imported = ExitStack(), False
 
     def __enter__(self) -> QueueTester:
         self.app.extensions[EXTENSION] = self._state
@@ -75,7 +74,9 @@ class QueueTester:
 
     # Sending -----------------------------------------------------------------------------------
 
-    def send(self, contract: Any, payload: Any = _NOTHING, /, **options: Any) -> SentMessage:
+    def send(
+        self, contract: Any, payload: Any = _NOTHING, /, **options: Unpack[SendOptions]
+    ) -> SentMessage:
         """Send a message, as :meth:`.RedisQueue.send` does, from outside of a view.
 
         :param contract: A ``@message`` schema or a type name; left out: by the queue.
@@ -204,8 +205,7 @@ class QueueTester:
 
         :param duration: How much; as every duration, for example ``"10m"``.
         """
-        passed = seconds(duration, name="travel()")
-        self._broker.travelled += passed
+        self._broker.travelled += (passed := seconds(duration, name="travel()"))
         for queue in {*self._state.registry.known_queues, *(one.queue for one in self._sent)}:
             travel(self._broker.pool, queue, round(passed * 1000))
 
@@ -265,7 +265,7 @@ class QueueTester:
     def _import_handlers(self) -> None:
         if not self._imported:
             self._state.import_handlers()
-            self._imported = True
+        self._imported = True
 
     def _known(self, contract: ContractLike) -> tuple[str, Contract | None]:
         if isinstance(contract, str):

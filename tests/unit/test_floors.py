@@ -9,20 +9,16 @@ import flask_redis_queue
 
 PACKAGE = Path(flask_redis_queue.__file__).parent
 FLOORS = [
-    ["exceptions", "signals", "keys", "retry", "durations"],
-    ["envelope", "protocol", "options", "contracts", "schemas", "handlers", "registry", "config"],
+    ["exceptions", "signals", "keys", "retry", "durations", "functions"],
+    [
+        *("codec", "envelope", "protocol", "options", "contracts", "schemas", "handlers"),
+        *("registry", "config"),
+    ],
     ["clients", "diagnosis", "scripts", "broker", "browse", "inspector", "server", "timetravel"],
     ["guard", "processor", "outcomes", "publisher"],
     [
-        "consumer",
-        "subscription",
-        "lease",
-        "outage",
-        "pace",
-        "pausing",
-        "runners",
-        "stopping",
-        "waiting",
+        *("consumer", "subscription", "runners", "lease", "pace", "outage", "pausing"),
+        *("stopping", "waiting", "farewell"),
     ],
     ["state", "context"],
     ["cli", "testing"],
@@ -100,14 +96,22 @@ def test_flask_stays_upstairs_and_the_inspector_apart() -> None:
     assert [] == wrong
 
 
+def length(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """:return: Its lines, without those of its docstring."""
+    lines = (function.end_lineno or 0) - function.lineno + 1
+    first = function.body[0]
+    if ast.get_docstring(function) is not None:
+        lines -= (first.end_lineno or 0) - first.lineno + 1
+    return lines
+
+
 def test_modules_and_functions_stay_small() -> None:
-    """One duty each: at most 300 lines a module, 40 a function."""
+    """One duty each: at most 300 lines a module, 40 a function and its documentation."""
     assert [] == [p.name for _, p, _ in rooms() if len(p.read_text().splitlines()) > 300]
     long = [
         f"{path.name}: {node.name}"
         for _, path, tree in rooms()
         for node in ast.walk(tree)
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
-        and (node.end_lineno or 0) - node.lineno >= 40
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and length(node) > 40
     ]
     assert [] == long
