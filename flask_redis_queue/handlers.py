@@ -54,6 +54,11 @@ class Handler:
         return is_async(self.function)
 
     @property
+    def patience(self) -> float | None:
+        """:return: Seconds after which it is interrupted; a coroutine is cancelled before."""
+        return self.timeout + 1.0 if self.timeout and self.is_async else self.timeout
+
+    @property
     def policy(self) -> RetryPolicy | RetryCallable:
         """:return: The retry policy, of a handler that is resolved."""
         if not callable(self.retry):

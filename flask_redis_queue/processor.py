@@ -8,6 +8,7 @@ failure, and its retry policy decides.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 import time
@@ -93,13 +94,14 @@ class Processor:
         """Close the event loop of ``async def`` handlers, if there was one."""
         runner, self._runner = self._runner, None
         if runner is not None:
-            runner.close()
+            with contextlib.suppress(Interrupted):  # what ended a task comes out of it again
+                runner.close()
 
     def _run(self, handler: Handler, message: Message) -> Outcome:
         started = time.perf_counter()
         returned = False
         try:
-            self._guard.arm(handler.timeout)
+            self._guard.arm(handler.patience)
             with self._open_context(message):
                 payload = message.data
                 if handler.contract is not None:

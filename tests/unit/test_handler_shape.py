@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from flask_redis_queue import ConfigurationError, RedisQueue
-from flask_redis_queue.registry import make_handler
+from flask_redis_queue.handlers import make_handler
 
 
 def two(data: Any, more: int) -> None:
