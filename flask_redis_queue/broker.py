@@ -13,6 +13,7 @@ from typing import Any
 import redis
 from redis.exceptions import NoScriptError, ResponseError
 
+from .board import Report
 from .clients import connection
 from .config import Config
 from .envelope import parse_delivery
@@ -176,12 +177,15 @@ class Broker:
             return None
         return [name.decode() for name in reply[2:]]
 
-    def bury(self, queue: str, consumer: str, *, known: bool = False) -> tuple[bool, int, int]:
+    def bury(
+        self, queue: str, consumer: str, *, known: bool = False, last_seen: Report | None = None
+    ) -> tuple[bool, int, int]:
         """End a consumer and free what it held.
 
         :param queue: The queue.
         :param consumer: Whom.
         :param known: It has ended for sure; else only if its lease has lapsed.
+        :param last_seen: What it was doing; ``None``: all that it held may have taken it down.
         :return: Whether it was there, messages put back, dead letters made.
         """
         k = self.keys(queue)
@@ -192,9 +196,13 @@ class Broker:
             "known" if known else "lapsed",
             self.config.dead_max,
             self._crashed,
+            "all" if last_seen is None else "named",
+            len(last_seen.handled) if last_seen else 0,
         ]
+        if last_seen is not None:
+            args += [*last_seen.handled, *last_seen.running]
         with connection(self.pool) as link:
-            buried, back, dead = BURY.run(link, keys, args)
+            buried, back, dead, _ = BURY.run(link, keys, args)
         return bool(buried), back, dead
 
     def resync(self, queue: str, consumer: str, seq: int) -> tuple[int, list[str]] | None:

@@ -10,18 +10,21 @@ The life of a message here:
 
 from __future__ import annotations
 
-import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 
 import redis
 from redis.exceptions import RedisError
 
 from . import diagnosis, farewell, signals
+from .board import Seat
 from .broker import Broker
 from .guard import Guard
 from .lease import LeaseKeeper
+from .memory import memory_of
 from .outage import Outage
 from .outcomes import Outcome, Paused
 from .pace import Limits, Pace, Tally
@@ -33,8 +36,8 @@ from .stopping import StopSwitch
 from .subscription import Gone, Subscription
 from .waiting import Waiters
 
-_logger = logging.getLogger("flask_redis_queue")
-
+_WEIGH = 0.1
+"""Seconds between two looks at the memory."""
 _BLOCK = 0.5
 """Longest wait inside Redis: what is due or handed back does not wake the waiter."""
 
@@ -54,6 +57,7 @@ class Consumer:
     :param on_stuck: Called last, when a handler cannot be interrupted: whether a stop was asked
         for (else its ``timeout=`` is over).
     :param concurrency: How many threads run handlers.
+    :param seats: Where a supervisor reads what it does, one for each queue.
     """
 
     def __init__(
@@ -69,21 +73,22 @@ class Consumer:
         on_ready: Callable[[], None] = lambda: None,
         on_stuck: Callable[[bool], None] = lambda is_stopping: None,
         concurrency: int = 1,
+        seats: Sequence[Seat] = (),
     ) -> None:
         self.name = name
         self.queues = list(queues)
         self.tally = Tally()
-        self.limits = limits
-        self.concurrency = concurrency
-        self._broker = broker
-        self._blocking_pool = blocking_pool
+        self.limits, self.concurrency = limits, concurrency
+        self._broker, self._blocking_pool = broker, blocking_pool
         self._sender = sender
-        self._on_ready = on_ready
-        self._on_stuck = on_stuck
+        self._on_ready, self._on_stuck = on_ready, on_stuck
         self._outage = Outage(broker.config)
         guards = [Guard() for _ in range(concurrency)]
         self._switch = StopSwitch(stop_timeout, guards, self._stuck)
-        self._subscriptions = [Subscription(broker, q, name, blocking_pool) for q in self.queues]
+        self._subscriptions = [
+            Subscription(broker, queue, name, blocking_pool, seat)
+            for queue, seat in zip_longest(self.queues, seats[: len(self.queues)])
+        ]
         self._keeper = LeaseKeeper(broker, self._subscriptions, self._outage, self._tick)
         processors = [make_processor(guard) for guard in guards]
         self._judge = processors[0]
@@ -93,7 +98,7 @@ class Consumer:
         self._pace = Pace(broker.config.prefetch)
         self._pauses = Pauses()
         self._lock = threading.Lock()
-        self._block = 0.0
+        self._block = self._weigh_at = 0.0
         self._started = False
 
     def _make_runner(self, processors: list[Processor], guards: list[Guard]) -> Runner:
@@ -192,8 +197,13 @@ class Consumer:
         )
 
     def _tick(self) -> None:
-        if time.monotonic() >= self._until:
+        now = time.monotonic()
+        if now >= self._until:
             self._switch.request()
+        if self.limits.max_memory and now >= self._weigh_at:
+            self._weigh_at = now + _WEIGH
+            if memory_of(os.getpid()) > self.limits.max_memory:
+                self._switch.request()
         self._switch.tick()
 
     def _stuck(self, guard: Guard) -> None:

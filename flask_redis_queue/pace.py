@@ -17,11 +17,13 @@ class Limits:
     :param burst: When its queues are empty.
     :param max_messages: After so many messages; 0: never.
     :param max_seconds: After so many seconds; 0: never.
+    :param max_memory: When its process uses so many bytes; 0: never.
     """
 
     burst: bool = False
     max_messages: int = 0
     max_seconds: float = 0.0
+    max_memory: int = 0
 
 
 @dataclass

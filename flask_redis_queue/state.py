@@ -17,6 +17,7 @@ from flask import Flask, current_app
 
 from . import clients
 from . import config as configuration
+from .board import Seat
 from .broker import Broker
 from .config import Config
 from .consumer import Consumer
@@ -118,6 +119,7 @@ class AppState:
         on_ready: Callable[[], None] = lambda: None,
         on_stuck: Callable[[bool], None] = lambda is_stopping: None,
         concurrency: int = 1,
+        seats: Sequence[Seat] = (),
     ) -> Consumer:
         """Make a consumer; its handlers are imported already.
 
@@ -145,6 +147,7 @@ class AppState:
             on_ready,
             on_stuck,
             concurrency,
+            seats,
         )
 
     @property

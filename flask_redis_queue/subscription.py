@@ -10,18 +10,16 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections import deque
 
 import redis
 from redis.exceptions import ResponseError
 
+from .board import Seat
 from .broker import Broker
 from .envelope import Delivery, Message
-from .outcomes import Ack, Outcome, settle
-from .protocol import Settlement, TurnReply, TurnRequest, settled_again
-
-_REMEMBERED = 100
-"""Settlements kept for a server that forgot them, because it restarted from an older file."""
+from .holdings import Holdings
+from .outcomes import Outcome
+from .protocol import TurnReply, TurnRequest
 
 
 class Gone(Exception):
@@ -35,10 +33,16 @@ class Subscription:
     :param queue: Which queue.
     :param name: What people call the consumer; each incarnation adds a random end to it.
     :param blocking_pool: Connections that may wait.
+    :param seat: Where a supervisor reads what this process does.
     """
 
     def __init__(
-        self, broker: Broker, queue: str, name: str, blocking_pool: redis.ConnectionPool
+        self,
+        broker: Broker,
+        queue: str,
+        name: str,
+        blocking_pool: redis.ConnectionPool,
+        seat: Seat | None = None,
     ) -> None:
         self.queue = queue
         self.consumer = ""
@@ -51,13 +55,7 @@ class Subscription:
         self._state = threading.Lock()  # all that follows; never held while Redis is asked
         self._seq = 0
         self._pending: TurnRequest | None = None
-        self._ready: deque[Delivery] = deque()
-        self._running: dict[str, Delivery] = {}
-        self._done = Settlement()
-        self._ready_since = self._done_since = 0.0
-        self._unsettled: list[Outcome] = []
-        self._in_flight: list[Outcome] = []
-        self._recent: deque[Settlement] = deque(maxlen=_REMEMBERED)
+        self._holds = Holdings(seat)
         self._renewed, self._clock = 0.0, (0.0, 0.0)
         self._gone, self._entering = False, ""
 
@@ -72,10 +70,7 @@ class Subscription:
             self._broker.enter(self.queue, consumer)
             with self._state:
                 self.consumer, self._seq, self._pending = consumer, 0, None
-                self._ready.clear()
-                self._running.clear()
-                self._recent.clear()
-                self._done, self._unsettled, self._in_flight = Settlement(), [], []
+                self._holds.begin(self.queue, consumer)
                 self._renewed, self._gone, self._entering = sent, False, ""
 
     def take(self) -> Delivery | None:
@@ -84,26 +79,14 @@ class Subscription:
         :return: The delivery; ``None``: there is none, or the lease must be renewed first.
         """
         with self._state:
-            if self._gone or not self._ready or not self._is_fresh():
+            if self._gone or not self._holds.ready or not self._is_fresh():
                 return None
-            delivery = self._ready.popleft()
-            self._running[delivery.tag] = delivery
-            return delivery
+            return self._holds.take()
 
     def finish(self, delivery: Delivery, outcome: Outcome) -> None:
         """Note what became of a delivery; a turn settles it."""
         with self._state:
-            tag = delivery.tag
-            if self._running.get(tag) is not delivery:
-                return  # of an incarnation that is gone, or handed back already
-            del self._running[tag]
-            if not self._unsettled:
-                self._done_since = time.monotonic()
-            if type(outcome) is Ack:
-                self._done.handled.append(tag)
-            else:
-                settle(self._done, tag, outcome, self.consumer)
-            self._unsettled.append(outcome)
+            self._holds.finish(delivery, outcome)
 
     def turn(self, n: int, *, block: float = 0.0) -> TurnReply:
         """Settle what is done and take up to ``n`` messages.
@@ -121,8 +104,7 @@ class Subscription:
     def give_up_ready(self) -> None:
         """Hand back, with the next turn, what was not started."""
         with self._state:
-            self._done.handed_back.extend(one.tag for one in self._ready)
-            self._ready.clear()
+            self._holds.give_up_ready()
 
     def abandon(self) -> tuple[list[Message], int]:
         """After :class:`Gone`: name what was lost to others.
@@ -130,12 +112,7 @@ class Subscription:
         :return: Messages whose handler ended but that were not settled, and how many not started.
         """
         with self._state:
-            lost = self._in_flight + self._unsettled
-            self._in_flight, self._unsettled = [], []
-            waiting = len(self._ready)
-            self._ready.clear()
-            messages = [getattr(outcome, "message", None) for outcome in lost]
-            return [message for message in messages if message is not None], waiting
+            return self._holds.abandon()
 
     @property
     def is_entered(self) -> bool:
@@ -145,7 +122,7 @@ class Subscription:
     @property
     def ready(self) -> int:
         """:return: How many messages wait here to be run."""
-        return len(self._ready)
+        return len(self._holds.ready)
 
     @property
     def now(self) -> float:
@@ -184,8 +161,8 @@ class Subscription:
         """
         now = time.monotonic()
         with self._state:
-            done = len(self._done) > 0 and now - self._done_since >= done_for
-            late = bool(self._ready and self._running) and now - self._ready_since >= ready_for
+            done = self._holds.is_due(done_for, now)
+            late = self._holds.is_late(ready_for, now)
         # Where the handler thread is in mid-turn, it settles by itself.
         if self._gone or not (done or late) or not self._io.acquire(blocking=False):
             return
@@ -205,11 +182,9 @@ class Subscription:
         """
         with self._io:
             with self._state:
-                unfinished = list(self._running)
-                self._running.clear()
-                self._done.handed_back.extend(unfinished)
+                unfinished = self._holds.give_up_running()
             self._settle_all()
-        return len(unfinished)
+        return unfinished
 
     def leave(self) -> None:
         """Hand back what was not started, settle the rest, and end this incarnation."""
@@ -217,13 +192,13 @@ class Subscription:
             if self._gone:
                 return
             self._settle_all()
-            if not self._running:
+            if not self._holds.running:
                 self._broker.bury(self.queue, self.consumer, known=True)
                 self._gone = True
 
     def _settle_all(self) -> None:
         self.give_up_ready()
-        while self._pending is not None or len(self._done):
+        while self._pending is not None or len(self._holds.done):
             self._turn(0, 0.0)
             self.give_up_ready()  # a repeated request may have brought messages
 
@@ -247,11 +222,8 @@ class Subscription:
         return self._accept(request, reply, sent)
 
     def _request(self, n: int) -> TurnRequest:
-        settlement, self._done = self._done, Settlement()
-        self._in_flight, self._unsettled = self._unsettled, []
-        if len(settlement):
-            self._recent.append(settlement)
-        alone = not self._running and not self._ready
+        settlement = self._holds.draw()
+        alone = not self._holds.running and not self._holds.ready
         return TurnRequest(self.consumer, self._seq + 1, settlement, n, alone)
 
     def _accept(self, request: TurnRequest, reply: TurnReply, sent: float) -> TurnReply:
@@ -266,11 +238,8 @@ class Subscription:
             self._seq, self._pending = request.seq, None
             self._renewed = max(self._renewed, sent)
             self._clock = (reply.now / 1000, time.monotonic())
-            if reply.deliveries:
-                self._ready.extend(reply.deliveries)
-                self._ready_since = time.monotonic()
-            self._in_flight = []
-            expected = len(self._ready) + len(self._running) + len(self._done)
+            self._holds.accept(reply.deliveries)
+            expected = len(self._holds)
         if reply.held != expected:
             self._resync()
         return reply
@@ -284,13 +253,7 @@ class Subscription:
                 self._gone = True
                 raise Gone
             self._seq, tags = answer
-            held = set(tags)
-            # What the server took back stands in the queue again: not ours to run.
-            self._ready = deque(one for one in self._ready if one.tag in held)
-            self._done = self._done.only(held)
-            known = {one.tag for one in self._ready} | set(self._running) | self._done.tags()
-            self._done.add(settled_again(self._recent, held - known))
-            self._recent.clear()
+            self._holds.reconcile(set(tags))
 
     def _is_fresh(self) -> bool:
         return time.monotonic() - self._renewed < self._lease

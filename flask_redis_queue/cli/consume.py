@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,33 +15,16 @@ from redis.exceptions import RedisError
 
 from .. import clients, diagnosis
 from ..consumer import Consumer
-from ..durations import seconds
 from ..exceptions import QueueRefused, QueueUnavailable
 from ..inspector import ServerFacts
 from ..pace import Limits
 from ..state import AppState
-from . import loading, reloading
+from . import loading, reloading, workers
 from .output import Event, TextOutput, make_output
+from .params import DURATION, SIZE
 from .reporter import Reporter
 from .table import start_table
 
-
-class DurationParam(click.ParamType):  # type: ignore[type-arg,unused-ignore]
-    """Seconds, or text such as ``30s`` or ``5m``."""
-
-    name = "duration"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, context: click.Context | None
-    ) -> float:
-        """Turn what was typed into seconds."""
-        try:
-            return seconds(value)
-        except ValueError as error:
-            self.fail(str(error), param, context)
-
-
-DURATION = DurationParam()
 _EPILOG = """
 \b
 Examples:
@@ -67,6 +52,14 @@ letters · 7 stop timeout; unfinished messages were handed back
     help="Threads that run handlers.  [default: 1, which keeps the order of the queue]",
 )
 @click.option(
+    "-p",
+    "--processes",
+    type=click.IntRange(1, 256),
+    default=1,
+    metavar="N",
+    help="Worker processes, started again when they end.  [default: 1, this one]",
+)
+@click.option(
     "-b",
     "--burst",
     is_flag=True,
@@ -77,6 +70,13 @@ letters · 7 stop timeout; unfinished messages were handed back
     "--max-messages", type=click.IntRange(1), metavar="N", help="Stop after so many messages."
 )
 @click.option("--max-seconds", type=DURATION, metavar="S", help="Stop after this time.")
+@click.option(
+    "--max-memory",
+    type=SIZE,
+    metavar="SIZE",
+    help="Stop when the process uses more, such as 512M; with -p start anew, and kill what goes on "
+    "to one and a half times.",
+)
 @click.option(
     "--stop-timeout",
     type=DURATION,
@@ -114,30 +114,75 @@ def consume(context: click.Context, /, queues: tuple[str, ...], **options: Any) 
     No QUEUES means every queue that the app has a handler for.
     """
     started = time.monotonic()
-    if _reloads(options["reload"]) and not options["check"]:
+    place, alive = workers.find_place() or (None, -1)
+    if place is None and not options["check"] and _reloads(options["reload"]):
         context.exit(reloading.run(Path.cwd()))
     state = loading.load_state(context)
     output = make_output(options["log_format"], bar=None)
-    limits = Limits(options["burst"], options["max_messages"] or 0, options["max_seconds"] or 0.0)
+    tell_ready = partial(_ready, output, started, options["quiet"])
     with loading.told():
-        consumer = state.make_consumer(
-            queues,
-            name=options["name"],
-            limits=limits,
-            stop_timeout=options["stop_timeout"],
-            on_ready=lambda: None if options["quiet"] else _ready(output, started),
-            on_stuck=lambda is_stopping: _exit_stuck(output, is_stopping),
-            concurrency=options["concurrency"],
-        )
+        consumer = _make_consumer(state, queues, options, output, place, tell_ready)
         server = wait_for(state, output, options["wait_for_redis"])
-        waiting = _introduce(state, consumer, output, server, quiet=options["quiet"])
+        if place is not None:
+            workers.stop_with_supervisor(alive, consumer)
+            return _run(context, state, consumer, output, options["verbose"] - options["quiet"])
+        waiting = _introduce(state, consumer, output, server, options)
         if options["check"]:
             consumer.check()
             output.say(Event("checked", "✓", "green", "all is well; nothing was consumed"))
-            return
-        wants_bar = options["burst"] and not (options["verbose"] or options["quiet"])
-        output = make_output(options["log_format"], bar=waiting if wants_bar else None)
-        _run(context, state, consumer, output, options["verbose"] - options["quiet"])
+        elif options["processes"] > 1:
+            context.exit(_supervise(state, consumer, output, options, tell_ready))
+        else:
+            wants_bar = options["burst"] and not (options["verbose"] or options["quiet"])
+            output = make_output(options["log_format"], bar=waiting if wants_bar else None)
+            _run(context, state, consumer, output, options["verbose"] - options["quiet"])
+
+
+def _make_consumer(
+    state: AppState,
+    queues: Sequence[str],
+    options: dict[str, Any],
+    output: TextOutput,
+    place: workers.Place | None,
+    tell_ready: Callable[[], None],
+) -> Consumer:
+    limits = Limits(
+        options["burst"],
+        options["max_messages"] or 0,
+        options["max_seconds"] or 0.0,
+        options["max_memory"] or 0,
+    )
+    return state.make_consumer(
+        queues,
+        name=place.name if place else options["name"],
+        limits=limits,
+        stop_timeout=options["stop_timeout"],
+        on_ready=place.set_ready if place else tell_ready,
+        on_stuck=lambda is_stopping: _exit_stuck(output, is_stopping),
+        concurrency=options["concurrency"],
+        seats=place.seats() if place else (),
+    )
+
+
+def _supervise(
+    state: AppState,
+    consumer: Consumer,
+    output: TextOutput,
+    options: dict[str, Any],
+    tell_ready: Callable[[], None],
+) -> int:
+    consumer.check()  # what every worker would meet is said once
+    stop_timeout = options["stop_timeout"]
+    with Reporter(state.app, output, 1 if options["verbose"] else 0):
+        return workers.supervise(
+            state,
+            consumer.name,
+            options["processes"],
+            stop_timeout=state.config.stop_timeout if stop_timeout is None else stop_timeout,
+            once=options["burst"] or bool(options["max_seconds"]),
+            max_memory=options["max_memory"] or 0,
+            on_ready=tell_ready,
+        )
 
 
 def _reloads(wanted: bool | None) -> bool:
@@ -154,15 +199,19 @@ def _reloads(wanted: bool | None) -> bool:
 
 
 def _introduce(
-    state: AppState, consumer: Consumer, output: TextOutput, server: ServerFacts, *, quiet: bool
+    state: AppState,
+    consumer: Consumer,
+    output: TextOutput,
+    server: ServerFacts,
+    options: dict[str, Any],
 ) -> int:
     """Print the start table.
 
     :return: How many messages wait.
     """
     statuses = [state.inspector.status(queue) for queue in consumer.queues]
-    if not quiet:
-        lines, fields = start_table(state, statuses, consumer, server)
+    if not options["quiet"]:
+        lines, fields = start_table(state, statuses, consumer, server, options["processes"])
         output.start(lines, fields)
         if server.eviction not in ("", "noeviction"):
             text = (
@@ -173,9 +222,10 @@ def _introduce(
     return sum(one.waiting for one in statuses)
 
 
-def _ready(output: TextOutput, started: float) -> None:
+def _ready(output: TextOutput, started: float, is_quiet: bool) -> None:
     took = time.monotonic() - started
-    output.ready(f" ready in {took:.2f}s · Ctrl-C to stop\n", {"duration": round(took, 3)})
+    if not is_quiet:
+        output.ready(f" ready in {took:.2f}s · Ctrl-C to stop\n", {"duration": round(took, 3)})
 
 
 def _run(

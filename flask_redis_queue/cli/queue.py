@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import re
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -17,10 +18,10 @@ from ..inspector import QueueStatus
 from ..options import check_options
 from ..state import AppState
 from . import loading
-from .consume import DURATION
 from .dead import as_dict as dead_as_dict
 from .dead import dead
 from .lines import shorten
+from .params import DURATION
 from .printing import (
     asking,
     json_option,
@@ -82,7 +83,9 @@ def status(
 def _judge(found: list[QueueStatus], name: str) -> None:
     """End with 1 unless a consumer of this name lives on every queue."""
     for one in found:
-        leases = [c.lease_left for c in one.consumers if c.name.rpartition("-")[0] == name]
+        # An incarnation adds its own end to the name; the workers of -p add their number before.
+        ours = re.compile(rf"{re.escape(name)}(\.\d+)?-[0-9a-f]+")
+        leases = [c.lease_left for c in one.consumers if ours.fullmatch(c.name)]
         if not leases:
             raise loading.Failure(f'No consumer "{name}" on {one.queue}.', 1)
         if max(leases) < 0:

@@ -24,7 +24,11 @@ def version() -> str:
 
 
 def start_table(
-    state: AppState, queues: Sequence[QueueStatus], consumer: Consumer, server: ServerFacts
+    state: AppState,
+    queues: Sequence[QueueStatus],
+    consumer: Consumer,
+    server: ServerFacts,
+    processes: int,
 ) -> tuple[list[str], dict[str, Any]]:
     """Say what will be consumed, from where, and by what.
 
@@ -32,6 +36,8 @@ def start_table(
     """
     app, config, registry = state.app, state.config, state.registry
     threads = "1 thread" if consumer.concurrency == 1 else f"{consumer.concurrency} threads"
+    if processes > 1:
+        threads = f"{processes} processes with {threads} each"
     facts = [f"{config.safe_url} ({config.origin})", server.version, server.persistence]
     facts.append(server.eviction)
     names = [one.queue for one in queues]
@@ -47,6 +53,7 @@ def start_table(
         "app": app.name,
         "version": version(),
         "consumer": consumer.name,
+        "processes": processes,
         "threads": consumer.concurrency,
         "redis": config.safe_url,
         "origin": config.origin,

@@ -9,19 +9,19 @@ import flask_redis_queue
 
 PACKAGE = Path(flask_redis_queue.__file__).parent
 FLOORS = [
-    ["exceptions", "signals", "keys", "retry", "durations", "functions"],
+    ["exceptions", "signals", "keys", "retry", "durations", "functions", "memory"],
     [
         *("codec", "envelope", "protocol", "options", "contracts", "schemas", "handlers"),
-        *("registry", "config"),
+        *("registry", "config", "board"),
     ],
     ["clients", "diagnosis", "scripts", "broker", "browse", "inspector", "server", "timetravel"],
     ["guard", "processor", "outcomes", "publisher"],
     [
         *("consumer", "subscription", "runners", "lease", "pace", "outage", "pausing"),
-        *("stopping", "waiting", "farewell"),
+        *("stopping", "waiting", "farewell", "holdings"),
     ],
     ["state", "context"],
-    ["cli", "testing"],
+    ["cli", "supervisor", "testing"],
     ["extension", "__init__"],
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

@@ -1,0 +1,99 @@
+"""``flask consume -p N``: this command as a supervisor, and as one of its workers."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..board import Board, Seat
+from ..consumer import Consumer
+from ..state import AppState
+from ..supervisor import Plan, Supervisor
+
+_SEAT = "FLASK_REDIS_QUEUE_SEAT"
+
+
+@dataclass(frozen=True)
+class Place:
+    """The place of this process among the workers of a supervisor.
+
+    :param number: From 0.
+    :param board: Where to write down what it does.
+    :param name: Its name, made from the supervisor's.
+    """
+
+    number: int
+    board: Board
+    name: str
+
+    def seats(self) -> list[Seat]:
+        """:return: One for each queue."""
+        return self.board.seats(self.number)
+
+    def set_ready(self) -> None:
+        """Tell the supervisor that it consumes."""
+        self.board.set_ready(self.number, True)
+
+
+def find_place() -> tuple[Place, int] | None:
+    """Find out whether this process is a worker.
+
+    :return: Its place, and the descriptor that ends when its supervisor does.
+    """
+    given = os.environ.pop(_SEAT, None)
+    if given is None:
+        return None
+    number, processes, descriptor, name, path = given.split(":", 4)
+    board = Board(path, int(processes))
+    return Place(int(number), board, f"{name}.{int(number) + 1}"), int(descriptor)
+
+
+def stop_with_supervisor(descriptor: int, consumer: Consumer) -> None:
+    """Have a worker stop when its supervisor has ended, however that was.
+
+    :param descriptor: Ends when the supervisor does.
+    :param consumer: What to stop.
+    """
+
+    def watch() -> None:
+        os.read(descriptor, 1)
+        consumer.stop()
+
+    threading.Thread(target=watch, name="supervisor-watch", daemon=True).start()
+
+
+def supervise(
+    state: AppState,
+    name: str,
+    processes: int,
+    *,
+    stop_timeout: float,
+    once: bool,
+    max_memory: int,
+    on_ready: Callable[[], None],
+) -> int:
+    """Run this very command in several processes.
+
+    :param state: Whose queues.
+    :param name: What the workers' names begin with.
+    :param processes: How many.
+    :param stop_timeout: Seconds that running handlers get.
+    :param once: Whether a worker that ended by itself is not started again.
+    :param max_memory: Bytes past which a worker is killed at one and a half times; 0: never.
+    :param on_ready: Called when all of them consume.
+    :return: The exit code.
+    """
+    with tempfile.TemporaryDirectory(prefix="redis-queue-workers-") as folder:
+        path = str(Path(folder, "board"))
+
+        def environment(number: int, descriptor: int) -> dict[str, str]:
+            return {**os.environ, _SEAT: f"{number}:{processes}:{descriptor}:{name}:{path}"}
+
+        command = [sys.executable, *sys.orig_argv[1:]]
+        plan = Plan(processes, command, environment, stop_timeout, once, max_memory)
+        return Supervisor(plan, Board(path, processes), state.broker, on_ready).run()
