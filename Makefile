@@ -10,7 +10,7 @@ PYTHON ?= $(shell for one in python3.13 python3.12 python3.11 python3; do \
 	"$$one" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' \
 	>/dev/null 2>&1 && { echo "$$one"; break; }; done)
 
-.PHONY: help demo test check bench matrix servers mutants clean
+.PHONY: help demo test check docs bench matrix servers mutants clean
 
 help: ## Say what there is (the default)
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -21,10 +21,12 @@ demo: $(VENV)/.installed-demo ## Run two services, a consumer and a Redis, and w
 test: $(VENV)/.installed-dev ## Run all tests; ARGS="-k name" for some
 	$(RUN) -m pytest $(ARGS)
 
-check: $(VENV)/.installed-dev ## Lint, format, types, container files, and the built packages
+check: $(VENV)/.installed-dev ## Lint, format, types, documentation, container files, and the built packages
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+	@folder=$$(mktemp -d) && $(RUN) -m sphinx -W --keep-going -n -q -b html docs "$$folder"; \
+	code=$$?; rm -rf "$$folder"; exit $$code
 	$(VENV)/bin/shellcheck .docker/*.sh
 	$(VENV)/bin/hadolint Dockerfile example_app/Dockerfile
 	@REDIS_PASSWORD=x MARIADB_ROOT_PASSWORD=x SUPPLY_DATABASE_PASSWORD=x \
@@ -34,6 +36,9 @@ check: $(VENV)/.installed-dev ## Lint, format, types, container files, and the b
 	$(RUN) -m build --outdir "$$folder" . >"$$folder/log" 2>&1 || { cat "$$folder/log"; exit 1; }; \
 	$(RUN) -m twine check --strict "$$folder"/*.whl "$$folder"/*.tar.gz && \
 	$(RUN) -m check_wheel_contents "$$folder"/*.whl
+
+docs: $(VENV)/.installed-dev ## Build the documentation into build/docs
+	$(RUN) -m sphinx -W --keep-going -n -b html docs build/docs
 
 bench: $(VENV)/.installed-dev ## Measure how fast a queue drains, and what JSON costs
 	$(RUN) benchmarks/codec.py

@@ -243,10 +243,11 @@ class Broker:
         self._note_time(now)
         if status != "ok":
             return TurnReply(status, now)
-        _, _, settled, held, waiting, due, paused, *stored = reply
+        _, _, settled, held, waiting, due, paused, large, *stored = reply
         seq = request.seq
+        refused = [f"{request.consumer}:{seq}-{i}L" for i in range(1, large + 1)]
         taken = [parse_delivery(queue, f"{seq}-{i}", one) for i, one in enumerate(stored, 1)]
-        return TurnReply("ok", now, settled, held, waiting, due, paused.decode(), taken)
+        return TurnReply("ok", now, settled, held, waiting, due, paused.decode(), refused, taken)
 
 
 def _timeout(block: float) -> str:

@@ -85,11 +85,10 @@ class Consumer:
         self._outage = Outage(broker.config)
         guards = [Guard() for _ in range(concurrency)]
         self._switch = StopSwitch(stop_timeout, guards, self._stuck)
-        self._subscriptions = [
-            Subscription(broker, queue, name, blocking_pool, seat)
-            for queue, seat in zip_longest(self.queues, seats[: len(self.queues)])
-        ]
-        self._keeper = LeaseKeeper(broker, self._subscriptions, self._outage, self._tick)
+        pairs = zip_longest(self.queues, seats[: len(self.queues)])
+        self._subscriptions = [Subscription(broker, q, name, blocking_pool, s) for q, s in pairs]
+        tell = (self._outage, self._tick, self.tally.add_dead)
+        self._keeper = LeaseKeeper(broker, self._subscriptions, *tell)
         processors = [make_processor(guard) for guard in guards]
         self._judge = processors[0]
         self._runner = self._make_runner(processors, guards)
@@ -150,8 +149,6 @@ class Consumer:
         finally:
             farewell.leave(self._subscriptions, self._outage, self._sender)
 
-    # Start and end -----------------------------------------------------------------------------
-
     def _start(self) -> None:
         """Do once all that a consumer does, so that "ready" is true when it is said."""
         for one in self._subscriptions:
@@ -211,8 +208,6 @@ class Consumer:
         self.tally.handed_back += farewell.give_up(self._subscriptions, guard, self._judge)
         self._on_stuck(is_stopping)
 
-    # One round ---------------------------------------------------------------------------------
-
     def _guarded(self, work: Callable[[], None]) -> None:
         """Do it; wait where Redis is away."""
         try:
@@ -262,6 +257,8 @@ class Consumer:
         reply = one.turn(n, block=self._block)
         self._outage.end(asked)
         self._pauses.note_operator(one.queue, reply.paused)
+        for birth in reply.large:
+            self.tally.count(self._judge.refuse_unread(one.queue, birth))
         return reply
 
     def _wait(self, due: float, resting: bool) -> None:

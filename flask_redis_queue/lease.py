@@ -34,6 +34,7 @@ class LeaseKeeper:
     :param subscriptions: What to keep.
     :param outage: Where trouble is told.
     :param on_tick: Called on each round: the stop switch looks at its deadline here.
+    :param on_dead: Told how many dead letters burying a consumer has made.
     """
 
     def __init__(
@@ -42,11 +43,12 @@ class LeaseKeeper:
         subscriptions: Sequence[Subscription],
         outage: Outage,
         on_tick: Callable[[], None],
+        on_dead: Callable[[int], None] = lambda count: None,
     ) -> None:
         self._broker = broker
         self._subscriptions = subscriptions
         self._outage = outage
-        self._on_tick = on_tick
+        self._on_tick, self._on_dead = on_tick, on_dead
         # A beat a second finds a lapsed consumer within a second of its lease's end.
         self._interval = min(1.0, broker.config.lease / 3)
         self._busy = threading.Event()
@@ -107,6 +109,7 @@ class LeaseKeeper:
         self._outage.end(asked)
         for consumer in lapsed:
             buried, back, dead = self._broker.bury(one.queue, consumer)
+            self._on_dead(dead)
             if buried:
                 _logger.warning(
                     "%s: consumer %s was silent for more than its lease; %d messages of its are "

@@ -41,6 +41,10 @@ class Tally:
         """:return: Messages that were finished, well or not."""
         return self.handled + self.retried + self.dead + self.expired
 
+    def add_dead(self, count: int) -> None:
+        """Count dead letters that no outcome made."""
+        self.dead += count
+
     def count(self, outcome: Outcome) -> None:
         """Count one more."""
         match outcome:

@@ -78,6 +78,16 @@ class Processor:
         self._guard.delivery = delivery
         return self._run(handler, message)
 
+    def refuse_unread(self, queue: str, birth: str) -> Outcome:
+        """Tell of a message that was too large to come here, and is a dead letter already.
+
+        :param queue: Where it was.
+        :param birth: What the queue calls it.
+        :return: That it is dead.
+        """
+        message = Message(id=birth, type=None, queue=queue, data=None, attempt=1)
+        return self._dead(message, "too large", "Larger than REDIS_QUEUE_MAX_BYTES.")
+
     def judge_timeout(self, delivery: Delivery) -> Outcome:
         """Judge a handler that hangs where nothing can end it.
 

@@ -138,6 +138,7 @@ class TurnReply:
     :param waiting: How many are ready and not taken.
     :param due_ms: When the next delayed one is due; -1: none is.
     :param paused: Why the queue is paused; ``""``: it is not.
+    :param large: The births of those it found too large, which are dead letters now.
     :param deliveries: What it took.
     """
 
@@ -148,4 +149,5 @@ class TurnReply:
     waiting: int = 0
     due_ms: int = -1
     paused: str = ""
+    large: Sequence[str] = ()
     deliveries: Sequence[Delivery] = ()

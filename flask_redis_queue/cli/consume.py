@@ -191,7 +191,8 @@ def _reloads(wanted: bool | None) -> bool:
     if not reloading.is_installed():
         if wanted:
             raise loading.Failure(
-                "--reload needs a package that watches files: pip install watchfiles",
+                "--reload needs a package that watches files: pip install "
+                '"Flask-Redis-Queue[reload]"',
                 loading.USAGE,
             )
         return False

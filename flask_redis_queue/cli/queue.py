@@ -162,6 +162,8 @@ def send(
         raise click.UsageError("Give a TYPE and a payload, or a payload only.")
     *name, given = type_and_payload
     headers = [one.partition("=") for one in options.pop("header")]
+    if bad := [name for name, equals, _ in headers if not equals]:
+        raise click.UsageError(f"--header {bad[0]} has no value. Write --header {bad[0]}=VALUE.")
     if headers:
         options["headers"] = {key: value for key, _, value in headers}
     payload = _read_payload(given)
@@ -230,6 +232,8 @@ def _payload(one: Found) -> str:
 @click.pass_context
 def show(context: click.Context, id: str, only: str | None, as_json: bool) -> None:
     """Find a message wherever it stands: ready, held, delayed or dead."""
+    if len(id) < 4:
+        raise click.UsageError("Give at least 4 characters of the ID, from either end.")
     state = loading.load_state(context)
     with asking(state):
         found = _find_everywhere(state, id, only)

@@ -5,7 +5,8 @@
 --       7 dead letter cap (0: none)  8 JSON line for a message that is too large
 --       then counted lists: tags to ack · tags that expired · tag, delay ms (retry) · tag, JSON line
 --       (dead) · tags to hand back, oldest first. A count is the number of arguments behind it.
--- Returns {status, now, settled, held, waiting, next due ms (-1: none), paused reason ('': no), message…}
+-- Returns {status, now, settled, held, waiting, next due ms (-1: none), paused reason ('': no),
+--       how many were too large and became dead letters `seq-1L`, `seq-2L`…, message…}
 --       status: 'ok' · 'gone' (no such consumer: buried, or the server forgot it) · 'stale' (an older
 --       request than the last) · 'behind' (the server lost a turn). All but 'ok' changed nothing.
 --       The tag of the i-th message is `seq-i`. A repeat of the last seq gets its messages again.
@@ -19,11 +20,11 @@ last = tonumber(last)
 if seq < last then return {'stale', now} end
 if seq > last + 1 then return {'behind', now} end
 
-local function finish(settled, messages)
+local function finish(settled, large, messages)
   local due = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2]
   local waiting = redis.call('LLEN', q) + redis.call('LLEN', wake) + redis.call('LLEN', back)
   local reply = {'ok', now, settled, redis.call('HLEN', held) - 1, waiting,
-    due and math.max(0, math.ceil(tonumber(due) - now)) or -1, redis.call('GET', KEYS[10]) or ''}
+    due and math.max(0, math.ceil(tonumber(due) - now)) or -1, redis.call('GET', KEYS[10]) or '', large}
   for i = 1, #messages do reply[#reply + 1] = messages[i] end
   return reply
 end
@@ -36,7 +37,7 @@ if seq == last then
     messages[i] = stored
     i = i + 1
   end
-  return finish(0, messages)
+  return finish(0, 0, messages)
 end
 
 -- The very first write is one that a full server never refuses; the next ones pass then.
@@ -108,20 +109,33 @@ local function room() return #messages < n and bytes < 1048576 end
 
 if redis.call('EXISTS', KEYS[10]) == 1 then n = 0 end
 
+-- Too large ones never reach a consumer, wherever they come from.
+local large = 0
+local function is_too_large(body, stored)
+  if #body <= tonumber(ARGV[6]) then return false end
+  large = large + 1
+  bytes = bytes + #body -- so that one turn moves no more than it may
+  local key = consumer .. ':' .. seq .. '-' .. large .. 'L'
+  put_dead(dead, dead_index, key, now, stored or pack_stored(key, 0, 0, whole(now), body), ARGV[8])
+  return true
+end
+
 -- What took a consumer down travels alone; what was handed back, in batches.
 local alone = false
 while room() do
   local stored = redis.call('LINDEX', back, -1)
   if not stored then break end
-  local _, _, deaths = unpack_stored(stored)
+  local _, _, deaths, _, body = unpack_stored(stored)
   if deaths > 0 then
     -- Not alone now: take nothing more, so that the consumer soon holds nothing and gets it.
     alone = true
     if #messages > 0 or ARGV[5] ~= '1' then break end
   end
   redis.call('RPOP', back)
-  take(stored)
-  if alone then break end
+  if not is_too_large(body, stored) then
+    take(stored)
+    if alone then break end
+  end
 end
 
 local function take_due(most)
@@ -136,21 +150,14 @@ local function take_due(most)
   end
 end
 
--- Straight from the lists: give each its header. Too large ones never reach a consumer.
-local large = 0
+-- Straight from the lists: give each its header.
 local function take_listed(list)
   while room() do
     local got = redis.call('RPOP', list, math.min(16, n - #messages))
     if not got then return end
     for _, body in ipairs(got) do
       listed = listed - 1
-      if #body > tonumber(ARGV[6]) then
-        large = large + 1
-        bytes = bytes + #body -- so that one turn moves no more than it may
-        local key = seq .. '-large-' .. large
-        put_dead(dead, dead_index, consumer .. ':' .. key, now,
-          pack_stored(consumer .. ':' .. key, 0, 0, whole(now), body), ARGV[8])
-      else
+      if not is_too_large(body) then
         take(consumer .. ':' .. seq .. '-' .. (#messages + 1) .. ' 0 0 ' .. whole(now) .. '\n' .. body)
       end
     end
@@ -172,4 +179,4 @@ for i = 1, #fields, 500 do
   redis.call('HSET', held, unpack(fields, i, math.min(i + 499, #fields)))
 end
 redis.call('HSET', held, '#', seq)
-return finish(settled, messages)
+return finish(settled, large, messages)

@@ -11,7 +11,7 @@ from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).resolve().parents[2]
 LANGUAGES = frozenset({"python", "pycon", "console", "text", "json", "ini", "yaml", "toml"})
-_FILE = re.compile(r"(?:#|;) (?P<name>[\w./-]+\.(?:py|toml|cfg|ini|conf|service|yaml))\b")
+_FILE = re.compile(r"(?:#|;) (?P<name>[\w./@-]+\.(?:py|toml|cfg|ini|conf|service|yaml))\b")
 
 
 @dataclass(frozen=True)

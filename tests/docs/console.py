@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -20,7 +21,7 @@ from .matching import Names
 
 _SHORT = {"-b", "--burst", "--check", "--help", "--max-messages", "--max-seconds"}
 _SERVER = re.compile(r"queue server\b")
-_PORTS = ("5000", "5001", "6379")
+_PORTS = ("5000", "8000", "6379")
 
 
 @dataclass
@@ -47,6 +48,8 @@ def words(command: str) -> list[str]:
 def ready_line(command: str) -> str | None:
     """:return: What a long-running command says when it is ready; ``None``: it ends by itself."""
     found = words(command)
+    if found[:1] == ["gunicorn"]:
+        return "Listening at"
     if found[:1] != ["flask"] or "--help" in found:
         return None
     if "server" in found and "queue" in found:
@@ -77,12 +80,14 @@ class Console:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("FLASK_")}
         self.environ = {
             **kept,
-            "REDIS_URL": url,
+            "REDIS_HOST": "127.0.0.1",
+            "REDIS_PORT": redis_port,
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONUNBUFFERED": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
             "FLASK_SKIP_DOTENV": "1",
             "FLASK_RUN_PORT": self._ports["5000"],
+            "GUNICORN_CMD_ARGS": f"--bind=127.0.0.1:{self._ports['8000']} --no-control-socket",
         }
 
     def here(self, text: str) -> str:
@@ -102,7 +107,7 @@ class Console:
         elif words(command.text)[:1] == ["export"]:
             name, _, value = self.here(words(command.text)[1]).partition("=")
             self.environ[name] = value
-        elif (ready := ready_line(command.text)) is not None:
+        elif not code_is_asked and (ready := ready_line(command.text)) is not None:
             self._start(command, ready)
         else:
             self._finish(command, code_is_asked)
@@ -125,20 +130,34 @@ class Console:
         """Fail if a line that the page shows is not in the output."""
         missing = self.names.missing([self.here(line) for line in shown], output)
         assert missing is None, (
-            f"{place} shows a line that is not printed:\n{missing}\n---\n{output}"
+            f"{place} shows what is not printed like that:\n{missing}\n---\n{output}"
         )
+
+    def compare_somewhere(self, place: str, shown: Sequence[str]) -> None:
+        """Fail unless the last command, or one that still runs, prints what a text block shows."""
+        lines = [self.here(line) for line in shown]
+        outputs = [] if self.last is None else [self.last]
+        deadline = time.monotonic() + 10
+        while True:
+            found = [*outputs, *(one.output() for one in self._running)]
+            assert found, f"{place}: no command comes before this text"
+            if any(self.names.missing(lines, one) is None for one in found):
+                return
+            if not self._running or time.monotonic() > deadline:
+                self.compare(place, shown, "\n---\n".join(found))
+            time.sleep(0.02)
 
     def _start(self, command: Command, ready: str) -> None:
         line = self.here(command.text)
         if _SERVER.search(line):
             port = str(free_port())
             self._ports["6379"] = port
-            self.environ["REDIS_URL"] = f"redis://127.0.0.1:{port}/0"
+            self.environ["REDIS_PORT"] = port
             line = _SERVER.sub(f"queue server --port {port}", line)
         log = self.folder / f".output-{len(self._running)}"
         with log.open("wb") as out:
             process = subprocess.Popen(
-                ["bash", "-c", f"exec {line}"],
+                ["bash", "-c", f"exec env {line}"],
                 cwd=self.folder,
                 env=self.environ,
                 stdin=subprocess.DEVNULL,
@@ -171,8 +190,9 @@ class Console:
                     self.compare(one.command.block.place, shown, one.output())
         finally:
             for one in self._running:
-                with closing_group(one.process):
-                    pass
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(one.process.pid, signal.SIGKILL)
+                one.process.wait()
 
     def _wait_for_shown(self, one: Running) -> None:
         shown = [self.here(line) for line in one.command.shown]

@@ -321,3 +321,28 @@ def test_a_missing_permission_says_what_was_stored(
     )
     assert 'User "shop" may not run' in str(refused.value)
     assert "secret" not in str(refused.value)
+
+
+def test_a_message_that_is_too_large_is_told_and_stays_out(redis_url: str) -> None:
+    """It counts as dead, makes the signal, and a replay brings it no further."""
+    app, queue = make_app(redis_url, REDIS_QUEUE_MAX_BYTES=2000)
+    queue.handler(StockSupplied)(lambda supplied: None)
+    redis.Redis.from_url(redis_url).lpush(QUEUE, b'"' + b"x" * 3000 + b'"')
+    told: list[tuple[str, str]] = []
+
+    def receive(sender: Flask, message: Any, cause: str, **extra: Any) -> None:
+        told.append((message.id, cause))
+
+    with message_dead.connected_to(receive, sender=app):
+        assert 1 == drain(queue, app).dead
+        inspector = app.extensions["redis_queue"].inspector
+        (first,) = inspector.dead_letters(QUEUE)
+        assert [(first.id, "too large")] == told
+        assert 1 == inspector.replay(QUEUE, [first.key])
+        assert 1 == drain(queue, app).dead
+    (second,) = inspector.dead_letters(QUEUE)
+    assert (first.delivery.raw, first.delivery.birth) == (
+        second.delivery.raw,
+        second.delivery.birth,
+    )
+    assert (2, 0) == (len(told), status(app).missing)
