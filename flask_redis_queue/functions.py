@@ -4,10 +4,35 @@ from __future__ import annotations
 
 import functools
 import inspect
+import linecache
+import os
+import sysconfig
+import traceback
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from .exceptions import ConfigurationError
+
+_NOT_USERS = (
+    str(Path(__file__).resolve().parent),
+    *(p for name in ("stdlib", "purelib", "platlib") if (p := sysconfig.get_path(name))),
+)
+
+
+class Frame(NamedTuple):
+    """A place in the user's code.
+
+    :param file: Relative to the working folder, if it is below it.
+    :param line: Its number.
+    :param function: In which function.
+    :param source: What stands there.
+    """
+
+    file: str
+    line: int
+    function: str
+    source: str
 
 
 def place_of(function: Callable[..., Any]) -> str:
@@ -44,3 +69,23 @@ def check_handler(function: Callable[..., Any]) -> None:
             f"{place_of(function)}{signature} cannot handle a message: {error}. A handler is "
             "called with one argument, what the Schema has loaded."
         ) from None
+
+
+def user_frames(error: BaseException) -> list[Frame]:
+    """Find where in the user's own code an error was raised.
+
+    :param error: With its traceback.
+    :return: The frames that are neither Python's, nor an installed package's, nor ours; the
+        innermost last.
+    """
+    found = []
+    for frame in traceback.extract_tb(error.__traceback__):
+        path = os.path.abspath(frame.filename)
+        if path.startswith(_NOT_USERS) or not os.path.exists(path):
+            continue
+        shown = os.path.relpath(path)
+        shown = path if shown.startswith("..") else shown
+        number = frame.lineno or 0
+        source = linecache.getline(path, number).strip()
+        found.append(Frame(shown, number, frame.name, source))
+    return found

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +21,8 @@ SNAPSHOT = Script("snapshot")
 REPLAY = Script("replay")
 DISCARD = Script("discard")
 _PAGE = 100
+_VARIES = re.compile(r"0x[0-9a-fA-F]+|\b(?=\w*\d)[0-9a-fA-F]{8,}(-[0-9a-fA-F]{4,})*\b|\d+")
+"""Ids, addresses and numbers in the text of an error."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,14 @@ class DeadLetterRecord:
         message = self.message
         return message.type if message is not None else None
 
+    @property
+    def group(self) -> str:
+        """:return: The same for dead letters of one cause; ids and numbers make no difference."""
+        why = _VARIES.sub("…", str(self.meta.get("why", "")))
+        parts = (self.meta.get("cause"), self.meta.get("error"), self.meta.get("frame"), why)
+        text = "\n".join(str(part) for part in (self.delivery.queue, self.type, *parts))
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
+
 
 @dataclass(frozen=True)
 class ServerFacts:
@@ -179,15 +191,19 @@ class Inspector:
                 found.append(one)
         return found
 
-    def replay(self, queue: str, keys: Sequence[str]) -> int:
+    def replay(
+        self, queue: str, keys: Sequence[str], edited: Mapping[str, bytes] | None = None
+    ) -> int:
         """Bring dead letters back to their queue; attempts and deaths begin anew.
 
         :param queue: Which.
         :param keys: Which dead letters, oldest first.
+        :param edited: What the bytes of some of them become.
         :return: How many came back.
         """
         k = QueueKeys(queue)
-        return self._in_pages(REPLAY, [k.dead, k.dead_index, k.back, k.ledger], keys)
+        pairs = [part for key in keys for part in (key, (edited or {}).get(key, b""))]
+        return self._in_pages(REPLAY, [k.dead, k.dead_index, k.back, k.ledger], pairs)
 
     def delete(self, queue: str, keys: Sequence[str]) -> int:
         """Delete dead letters for good.
@@ -199,7 +215,7 @@ class Inspector:
         k = QueueKeys(queue)
         return self._in_pages(DISCARD, [k.dead, k.dead_index, k.ledger], keys)
 
-    def _in_pages(self, script: Script, keys: list[str], names: Sequence[str]) -> int:
+    def _in_pages(self, script: Script, keys: list[str], names: Sequence[str | bytes]) -> int:
         done = 0
         for start in range(0, len(names), _PAGE):
             with connection(self.pool) as link:

@@ -23,6 +23,7 @@ from . import signals
 from .durations import seconds, text
 from .envelope import Delivery, Malformed, Message, decode
 from .exceptions import Reject, Retry
+from .functions import user_frames
 from .guard import Guard, Interrupted, TimedOut
 from .handlers import Handler
 from .outcomes import Ack, DeadLetter, Expired, HandBack, Outcome, Paused, RetryLater
@@ -247,6 +248,7 @@ def _error_details(handler: Handler, error: BaseException) -> dict[str, Any]:
         "handler": handler.place,
         "error": f"{type(error).__module__}.{type(error).__qualname__}",
         "traceback": trace[-_TRACEBACK_BYTES:],
+        "frame": " ".join(f"{one.file} {one.function}" for one in user_frames(error)[-1:]),
     }
 
 

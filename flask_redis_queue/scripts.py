@@ -24,9 +24,11 @@ class Script:
 
     def __init__(self, name: str) -> None:
         folder = resources.files(__package__) / "lua"
-        parts = [(folder / f"{part}.lua").read_text("utf-8") for part in ("_common", name)]
         self.name = name
-        self.source = "\n".join(parts).encode()
+        self.shared, self.own = (
+            (folder / f"{part}.lua").read_text("utf-8") for part in ("_common", name)
+        )
+        self.source = f"{self.shared}\n{self.own}".encode()
         self.digest = hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
 
     def run(self, connection: Caller, keys: list[str], args: list[Any]) -> Any:

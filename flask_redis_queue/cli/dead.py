@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +12,7 @@ import click
 from ..inspector import DeadLetterRecord
 from ..state import AppState
 from . import loading
+from .editing import edit, paced
 from .printing import (
     asking,
     confirm,
@@ -23,12 +24,14 @@ from .printing import (
     queue_option,
     queues_of,
     raw_fields,
+    read_payload,
     yes_option,
 )
 
 all_option = click.option(
     "--all", "everything", is_flag=True, help="All dead letters of the queue(s)."
 )
+group_option = click.option("--group", metavar="GROUP", help="Those of one cause: dead groups.")
 
 
 @click.group()
@@ -40,21 +43,24 @@ def dead() -> None:
     "list", epilog="\b\nExamples:\n  flask queue dead list\n  flask queue dead list --queue orders"
 )
 @queue_option
+@group_option
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, metavar="N")
 @json_option
 @click.pass_context
-def dead_list(context: click.Context, only: str | None, limit: int, as_json: bool) -> None:
+def dead_list(
+    context: click.Context, only: str | None, group: str | None, limit: int, as_json: bool
+) -> None:
     """List dead letters, oldest first."""
     state = loading.load_state(context)
     records: list[DeadLetterRecord] = []
     total = 0
     with asking(state):
         for name in queues_of(state, only):
-            total += state.inspector.status(name).dead
             for record in state.inspector.dead_letters(name):
-                if len(records) >= limit:
-                    break
-                records.append(record)
+                if group in (None, record.group):
+                    total += 1
+                    if len(records) < limit:
+                        records.append(record)
     if as_json:
         print_json([as_dict(one) for one in records])
         return
@@ -92,28 +98,77 @@ def dead_show(context: click.Context, id: str, only: str | None, as_json: bool) 
         print_fields(as_dict(one))
 
 
-@dead.command(
-    "replay",
-    epilog="\b\nExamples:\n  flask queue dead replay 53495fdb\n  flask queue dead replay --all",
-)
-@click.argument("ids", nargs=-1, metavar="[ID]...")
-@all_option
+@dead.command("groups", epilog="\b\nExample:\n  flask queue dead groups --queue orders")
 @queue_option
 @json_option
 @click.pass_context
+def dead_groups(context: click.Context, only: str | None, as_json: bool) -> None:
+    """Sum dead letters up by cause: kind of error, place in your code, and text without numbers."""
+    state = loading.load_state(context)
+    groups: dict[str, list[DeadLetterRecord]] = {}
+    with asking(state):
+        for name in queues_of(state, only):
+            for record in state.inspector.dead_letters(name):
+                groups.setdefault(record.group, []).append(record)
+    ordered = sorted(groups.items(), key=lambda item: -len(item[1]))
+    if as_json:
+        print_json([_group_as_dict(group, records) for group, records in ordered])
+    elif not ordered:
+        click.echo("No dead letters.")
+    else:
+        rows = [["group", "count", "queue", "type", "cause", "where"]]
+        rows += [_group_row(group, records) for group, records in ordered]
+        print_columns(rows, notes=[str(one[-1].meta.get("why", "")) for _, one in ordered])
+        click.echo("flask queue dead replay --group GROUP")
+
+
+def _group_row(group: str, records: list[DeadLetterRecord]) -> list[str]:
+    one = records[-1]
+    cause, where = (str(one.meta.get(name) or "") for name in ("cause", "frame"))
+    count = f"{len(records):,}"
+    return [group, count, one.delivery.queue, one.type or "(untyped)", cause, where]
+
+
+def _group_as_dict(group: str, records: list[DeadLetterRecord]) -> dict[str, Any]:
+    one = records[-1]
+    named = {name: one.meta.get(name) for name in ("cause", "error", "frame", "why")}
+    times = {"first": moment(records[0].died), "last": moment(one.died)}
+    where = {"queue": one.delivery.queue, "type": one.type}
+    return {"group": group, "count": len(records), **where, **named, **times}
+
+
+@dead.command(
+    "replay",
+    epilog="\b\nExamples:\n  flask queue dead replay 53495fdb\n  flask queue dead replay --all\n"
+    "  flask queue dead replay --group 1f0c33ab --rate 20\n"
+    """  flask queue dead replay 53495fdb --edit '{"quantity": 5}'""",
+)
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@all_option
+@group_option
+@queue_option
+@click.option("--rate", type=click.FloatRange(0.1), metavar="N", help="At most N a second.")
+@click.option(
+    "--edit",
+    metavar="JSON|@FILE|-",
+    help="Give the one message this payload instead; its id and headers stay.",
+)
+@json_option
+@click.pass_context
 def dead_replay(
-    context: click.Context,
-    ids: Sequence[str],
-    everything: bool,
-    only: str | None,
-    as_json: bool,
+    context: click.Context, /, ids: Sequence[str], as_json: bool, **options: Any
 ) -> None:
     """Bring dead letters back, after the fix; they are handled as if new."""
-    state, chosen = _choose(context, ids, everything, only)
+    payload = None if options["edit"] is None else read_payload(options["edit"])
+    state, chosen = _choose(context, ids, options)
+    with loading.told():
+        edited = edit(state, chosen, payload) if options["edit"] is not None else {}
     moved: dict[str, int] = {}
     with asking(state):
-        for name, keys in chosen.items():
-            moved[name] = state.inspector.replay(name, keys)
+        for name, records in chosen.items():
+            keys = [one.key for one in records]
+            for part in paced(keys, options["rate"]):
+                moved[name] = moved.get(name, 0) + state.inspector.replay(name, part, edited)
     _tell(moved, "back on", as_json)
 
 
@@ -124,28 +179,24 @@ def dead_replay(
 )
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @all_option
+@group_option
 @queue_option
 @yes_option
 @json_option
 @click.pass_context
 def dead_delete(
-    context: click.Context,
-    ids: Sequence[str],
-    everything: bool,
-    only: str | None,
-    yes: bool,
-    as_json: bool,
+    context: click.Context, /, ids: Sequence[str], as_json: bool, **options: Any
 ) -> None:
     """Delete dead letters for good; the ledger counts them as purged."""
-    state, chosen = _choose(context, ids, everything, only)
-    count = sum(len(keys) for keys in chosen.values())
-    gone: dict[str, int] = {}
+    state, chosen = _choose(context, ids, options)
+    count = sum(len(records) for records in chosen.values())
     if count:
         letters = "1 dead letter" if count == 1 else f"{count:,} dead letters"
-        confirm(f"This deletes {letters} of {', '.join(chosen)} for good.", yes=yes)
+        confirm(f"This deletes {letters} of {', '.join(chosen)} for good.", yes=options["yes"])
+    gone: dict[str, int] = {}
     with asking(state):
-        for name, keys in chosen.items():
-            gone[name] = state.inspector.delete(name, keys)
+        for name, records in chosen.items():
+            gone[name] = state.inspector.delete(name, [one.key for one in records])
     _tell(gone, "deleted from", as_json)
 
 
@@ -167,21 +218,21 @@ def dead_export(context: click.Context, only: str | None, output: Any) -> None:
 
 
 def _choose(
-    context: click.Context, ids: Sequence[str], everything: bool, only: str | None
-) -> tuple[AppState, dict[str, list[str]]]:
-    """:return: Whose, and the keys of the dead letters that were named, by queue."""
-    if bool(ids) == everything:
-        raise click.UsageError("Name the IDs, or pass --all.")
-    state = loading.load_state(context)
-    chosen: dict[str, list[str]] = {}
+    context: click.Context, ids: Sequence[str], options: Mapping[str, Any]
+) -> tuple[AppState, dict[str, list[DeadLetterRecord]]]:
+    """:return: Whose, and the dead letters that were named, by queue."""
+    if bool(ids) + options["everything"] + bool(options["group"]) != 1:
+        raise click.UsageError("Name the IDs, or pass --all, or --group.")
+    state, group, only = loading.load_state(context), options["group"], options["only"]
+    chosen: dict[str, list[DeadLetterRecord]] = {}
     with asking(state):
-        if everything:
-            for name in queues_of(state, only):
-                if keys := [one.key for one in state.inspector.dead_letters(name)]:
-                    chosen[name] = keys
+        for name in () if ids else queues_of(state, only):
+            for record in state.inspector.dead_letters(name):
+                if group in (None, record.group):
+                    chosen.setdefault(name, []).append(record)
         for wanted in ids:
             one = find_one(state, wanted, only)
-            chosen.setdefault(one.delivery.queue, []).append(one.key)
+            chosen.setdefault(one.delivery.queue, []).append(one)
     return state, chosen
 
 
@@ -218,6 +269,7 @@ def as_dict(one: DeadLetterRecord) -> dict[str, Any]:
         "queue": one.delivery.queue,
         "id": one.id,
         "type": one.type,
+        "group": one.group,
         "died": moment(one.died),
         "deaths": one.delivery.deaths,
         **{name: value for name, value in one.meta.items() if name not in ("id", "type")},

@@ -104,3 +104,20 @@ def confirm(question: str, *, yes: bool) -> None:
     if not sys.stdin.isatty():
         raise loading.Failure(f"{question} Nobody is here to be asked: pass --yes.", loading.USAGE)
     click.confirm(f"{question} Go on?", abort=True)
+
+
+def read_payload(given: str) -> Any:
+    """Read a payload that was typed.
+
+    :param given: JSON, the name of a file behind ``@``, or ``-`` for standard input.
+    :return: The value.
+    :raises click.UsageError: If it cannot be read, or is not JSON.
+    """
+    try:
+        if given == "-" or given.startswith("@"):
+            with click.open_file(given.removeprefix("@"), encoding="utf-8") as file:
+                given = file.read()
+        return json.loads(given)
+    except (OSError, ValueError) as error:
+        what = "could not be read" if isinstance(error, OSError) else "is not JSON"
+        raise click.UsageError(f"The payload {what}: {error}. Nothing was changed.") from error

@@ -18,6 +18,7 @@ from ..inspector import QueueStatus
 from ..options import check_options
 from ..state import AppState
 from . import loading
+from .acl import acl
 from .dead import as_dict as dead_as_dict
 from .dead import dead
 from .lines import shorten
@@ -32,6 +33,7 @@ from .printing import (
     queue_option,
     queues_of,
     raw_fields,
+    read_payload,
 )
 from .serve import server
 from .table import handler_dicts, handler_rows
@@ -42,6 +44,7 @@ def queue() -> None:
     """Look at queues and dead letters, send by hand, and run a server for development."""
 
 
+queue.add_command(acl)
 queue.add_command(dead)
 queue.add_command(server)
 
@@ -166,7 +169,7 @@ def send(
         raise click.UsageError(f"--header {bad[0]} has no value. Write --header {bad[0]}=VALUE.")
     if headers:
         options["headers"] = {key: value for key, _, value in headers}
-    payload = _read_payload(given)
+    payload = read_payload(given)
     state = loading.load_state(context)
     with loading.told(), state.app.app_context():
         contract = name[0] if name else None
@@ -177,17 +180,6 @@ def send(
     else:
         told = "was there already, nothing was stored" if sent.duplicate else "is on its way"
         click.echo(f"{sent.type or 'An untyped message'} {told}: {sent.id} on {sent.queue}")
-
-
-def _read_payload(given: str) -> Any:
-    try:
-        if given == "-" or given.startswith("@"):
-            with click.open_file(given.removeprefix("@"), encoding="utf-8") as file:
-                given = file.read()
-        return json.loads(given)
-    except (OSError, ValueError) as error:
-        what = "could not be read" if isinstance(error, OSError) else "is not JSON"
-        raise click.UsageError(f"The payload {what}: {error}. Nothing was sent.") from error
 
 
 @queue.command(epilog="\b\nExample:\n  flask queue peek inventory_updates --limit 3")

@@ -5,17 +5,13 @@ Passwords and payloads are never printed.
 
 from __future__ import annotations
 
-import linecache
 import logging
-import os
-import sysconfig
 import threading
 import time
 import traceback
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import asdict
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -24,18 +20,13 @@ from flask import Flask
 from .. import signals
 from ..durations import text as duration_text
 from ..envelope import Message
+from ..functions import user_frames
 from ..pace import Tally
 from .lines import WIDTH, shorten
 from .output import Event, TextOutput
 
 _SUM_ABOVE = 50
 """Lines a second, off a terminal, above which successes are summed up."""
-_PACKAGE = str(Path(__file__).resolve().parent.parent)
-_NOT_USERS = tuple(
-    str(Path(path))
-    for name in ("stdlib", "purelib", "platlib")
-    if (path := sysconfig.get_path(name))
-)
 
 
 class Reporter:
@@ -219,15 +210,7 @@ def _said(error: BaseException) -> str:
 
 
 def _frames(error: BaseException) -> list[str]:
-    """:return: Where in the user's own code it was raised, innermost last."""
-    found = []
-    for frame in traceback.extract_tb(error.__traceback__):
-        path = os.path.abspath(frame.filename)
-        if path.startswith(_PACKAGE) or path.startswith(_NOT_USERS) or not os.path.exists(path):
-            continue
-        shown = os.path.relpath(path)
-        shown = path if shown.startswith("..") else shown
-        number = frame.lineno or 0
-        source = linecache.getline(path, number).strip()
-        found.append(shorten(f"           {shown}:{number} {frame.name}   {source}", WIDTH))
-    return found[-3:]
+    return [
+        shorten(f"           {one.file}:{one.line} {one.function}   {one.source}", WIDTH)
+        for one in user_frames(error)[-3:]
+    ]

@@ -265,7 +265,8 @@ def test_reload_starts_anew_when_code_changes(shop: Shop) -> None:
         ("queue", "show"),
         ("queue", "handlers"),
         ("queue", "server"),
-        *(("queue", "dead", name) for name in ("list", "show", "replay", "delete", "export")),
+        ("queue", "acl"),
+        *(("queue", "dead", n) for n in ("list", "groups", "show", "replay", "delete", "export")),
     ],
 )
 def test_help_has_examples_and_needs_no_app(shop: Shop, command: tuple[str, ...]) -> None:
@@ -273,3 +274,45 @@ def test_help_has_examples_and_needs_no_app(shop: Shop, command: tuple[str, ...]
     (shop.folder / "shop.py").unlink()
     code, output = shop.run(*command, "--help")
     assert (0, True) == (code, "Example" in output), output
+
+
+def test_dead_letters_are_grouped_by_cause(shop: Shop) -> None:
+    """Numbers and ids make no other group; a group is replayed or deleted as one."""
+    shop.push(13, 13, 13)
+    shop.client.lpush("orders", b'{"number": "x1"}', b'{"number": "x2"}', b"\xff")
+    (shop.folder / "shop.py").write_text(APP.replace("retry=2", "retry=1"))
+    assert 6 == shop.run("consume", "-b", "-q")[0]
+    groups = shop.json("queue", "dead", "groups")
+    assert [3, 2, 1] == [one["count"] for one in groups]
+    assert ("failed", "shop.py place") == (groups[0]["cause"], groups[0]["frame"])
+    code, output = shop.run("queue", "dead", "groups")
+    assert (0, True) == (code, "flask queue dead replay --group GROUP" in output)
+    assert 3 == len(shop.json("queue", "dead", "list", "--group", groups[0]["group"]))
+    moved = shop.json("queue", "dead", "replay", "--group", groups[0]["group"], "--rate", "20")
+    assert {"orders": 3} == moved
+    gone = shop.json("queue", "dead", "delete", "--group", groups[1]["group"], "--yes")
+    assert {"orders": 2} == gone
+    (status,) = shop.json("queue", "status")
+    assert (3, 1, 0) == (status["waiting"], status["dead"], status["missing"])
+
+
+def test_a_dead_letter_is_edited(shop: Shop) -> None:
+    """It gets another payload, which its contract checks, and keeps its id and headers."""
+    (shop.folder / "shop.py").write_text(APP.replace("retry=2", "retry=1"))
+    sent = shop.json("queue", "send", "order.placed", '{"number": 13}', "--header", "tenant=x")
+    shop.client.lpush("orders", b"\xff")
+    assert 6 == shop.run("consume", "-b", "-q")[0]
+    id = sent["id"]
+    code, output = shop.run("queue", "dead", "replay", id, "--edit", '{"number": 5.7}')
+    assert (2, True) == (code, "number: Not a valid integer." in output), output
+    code, output = shop.run("queue", "dead", "replay", "--all", "--edit", "{}")
+    assert (2, True) == (code, "--edit is for one message" in output), output
+    assert {"orders": 1} == shop.json("queue", "dead", "replay", id, "--edit", '{"number": 14}')
+    (found,) = shop.json("queue", "peek", "orders")
+    assert (id, {"number": 14}, {"tenant": "x"}) == (found["id"], found["data"], found["headers"])
+    (broken,) = shop.json("queue", "dead", "list")
+    assert {"orders": 1} == shop.json(
+        "queue", "dead", "replay", broken["key"], "--edit", '{"number": 15}'
+    )
+    assert "placed 14" in (output := shop.run("consume", "-b")[1])
+    assert ("placed 15" in output, 0) == (True, shop.json("queue", "status")[0]["missing"])

@@ -1,0 +1,163 @@
+"""The users that ``flask queue acl`` prints: enough for their role, and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+from flask import Flask
+
+from flask_redis_queue import QueueRefused, Reject, Retry, acl
+from flask_redis_queue.broker import Broker
+from flask_redis_queue.cli import queue as queue_command
+from flask_redis_queue.clients import make_pool
+from flask_redis_queue.config import load
+from flask_redis_queue.diagnosis import NotSent
+from flask_redis_queue.protocol import Settlement, TurnRequest
+
+from ..apps import GOODS, QUEUE, StockSupplied, make_app
+from ..servers import RealServer
+
+
+def produce(url: str) -> None:
+    """Do all that a sender may."""
+    app, queue = make_app(url, REDIS_QUEUE_MAX_LENGTH=10_000)
+    with app.app_context():
+        queue.send(StockSupplied, GOODS, expires="1h", headers={"tenant": "x"})
+        queue.send(StockSupplied, GOODS, delay="1ms")
+        queue.send(StockSupplied, GOODS, dedup="a", id="a")
+        queue.send_many(StockSupplied, [GOODS, GOODS])
+
+
+def broker_of(url: str, **settings: Any) -> Broker:
+    """:return: A broker with its own connections."""
+    config = load({"REDIS_URL": url, **settings}, {})
+    return Broker(make_pool(config, 5), config)
+
+
+def consume(url: str) -> None:
+    """Do all that a consumer may, with every outcome, and a burial on both ways."""
+    broker = broker_of(url, REDIS_QUEUE_DEAD_MAX=1, REDIS_QUEUE_MAX_DELIVERIES=2)
+    for number in range(2):
+        broker.enter(QUEUE, f"ghost{number}")
+        broker.turn(QUEUE, TurnRequest(f"ghost{number}", 1, Settlement(), 1, True))
+        broker.bury(QUEUE, f"ghost{number}", known=True)
+    app, queue = make_app(url, REDIS_QUEUE_DEAD_MAX=1, REDIS_QUEUE_MAX_BYTES=1024)
+    outcomes = iter([Retry("1ms"), Reject("no"), Reject("no")])
+
+    @queue.handler(StockSupplied)
+    def handle(supplied: Any) -> None:
+        if error := next(outcomes, None):
+            raise error
+
+    queue.consumer(app, max_messages=5, max_seconds=20).check()
+    queue.consumer(app, max_messages=5, max_seconds=20).run()
+    app.extensions["redis_queue"].inspector.status(QUEUE)
+    app.extensions["redis_queue"].inspector.server()
+    broker.enter(QUEUE, "last")
+    held = broker.turn(QUEUE, TurnRequest("last", 1, Settlement(), 1, True)).deliveries
+    back = Settlement(handed_back=[one.tag for one in held])
+    broker.turn(QUEUE, TurnRequest("last", 2, back, 0, True))
+    broker.resync(QUEUE, "last", 5)
+    broker.beat(QUEUE, "last")
+    broker.bury(QUEUE, "last", known=True)
+
+
+def operate(url: str) -> None:
+    """Do all that an operator may."""
+    app, _ = make_app(url)
+    inspector = app.extensions["redis_queue"].inspector
+    inspector.status(QUEUE)
+    letters = list(inspector.dead_letters(QUEUE))
+    inspector.replay(QUEUE, [letters[0].key])
+    inspector.delete(QUEUE, [letters[1].key])
+    inspector.server()
+
+
+WORK: dict[acl.Role, Callable[[str], None]] = {
+    "producer": produce,
+    "consumer": consume,
+    "operator": operate,
+}
+UNNEEDED_HERE = {
+    # Asked for by name, and done without where it is refused.
+    *("client|setname", "client|setinfo", "info"),
+    "eval",  # only where the server does not know the script yet
+    *("lrange", "hgetall"),  # peek and show, which the command line runs
+}
+
+
+def prepare(client: redis.Redis, url: str, role: acl.Role) -> None:
+    """Give a role something to work on."""
+    client.flushall()
+    produce(url)
+    client.lpush(QUEUE, b'"' + b"x" * 2000 + b'"')
+    if role == "operator":
+        client.lpush(QUEUE, b"{", b"}")
+        app, queue = make_app(url)
+        queue.handler(StockSupplied)(lambda supplied: None)
+        queue.consumer(app, burst=True, max_seconds=20).run()
+        broker_of(url).enter(QUEUE, "somebody")
+
+
+def grant(client: redis.Redis, role: acl.Role, *more: str) -> str:
+    """Make the user, as an administrator would.
+
+    :return: What it logs in with.
+    """
+    client.execute_command("ACL DELUSER", role)
+    line = acl.rule(role, role, [QUEUE], knows_setinfo=False).replace("PASSWORD", "secret")
+    client.execute_command("ACL SETUSER", *line.split()[1:], *more)
+    return f"{role}:secret@"
+
+
+@pytest.mark.parametrize("role", acl.ROLES)
+def test_a_role_has_enough_and_no_more(own_server: RealServer, role: acl.Role) -> None:
+    """It does its work with what it has, and not without any one command of that."""
+    client = own_server.client()
+    prepare(client, own_server.url, role)
+    WORK[role](own_server.url.replace("//", f"//{grant(client, role)}"))
+    spared = []
+    for command in sorted(acl.commands(role) - UNNEEDED_HERE):
+        prepare(client, own_server.url, role)
+        url = own_server.url.replace("//", f"//{grant(client, role, f'-{command}')}")
+        try:
+            WORK[role](url)
+        except (QueueRefused, NotSent, redis.RedisError):
+            continue
+        spared.append(command)
+    assert [] == spared
+
+
+@pytest.mark.parametrize("role", acl.ROLES)
+def test_a_role_sees_nothing_else(own_server: RealServer, role: acl.Role) -> None:
+    """Another queue, another key and administration are refused."""
+    client = own_server.client()
+    url = own_server.url.replace("//", f"//{grant(client, role)}")
+    user = redis.Redis.from_url(url)
+    for command in (
+        ["EVAL", "return redis.call('LLEN', KEYS[1])", "1", "other_queue"],
+        ["EVAL", "return redis.call('KEYS', '*')", "0"],
+        *(["KEYS", "*"], ["FLUSHALL"], ["CONFIG", "SET", "maxmemory", "1"], ["SCRIPT", "FLUSH"]),
+        *(["MONITOR"], ["ACL", "LIST"], ["SHUTDOWN"]),
+    ):
+        with pytest.raises(redis.ResponseError, match=r"permission|can't run"):
+            user.execute_command(*command)
+
+
+def test_the_command_prints_what_the_app_does(redis_url: str) -> None:
+    """A consumer's line for an app with handlers, for its own queues."""
+    app, queue = make_app(redis_url)
+    queue.handler(StockSupplied)(lambda supplied: None)
+    result = _run(app, "acl")
+    assert (0, 1) == (result.exit_code, len(result.output.splitlines())), result.output
+    assert result.output.startswith("user tests.app-consumer on >PASSWORD resetchannels -@all ")
+    assert result.output.endswith(f" ~{QUEUE} ~{{{QUEUE}}}:*\n")
+    both = _run(app, "acl", "--role", "producer", "--role", "operator", "--user", "x")
+    assert ["user x on >PASSWORD"] * 2 == [line[:19] for line in both.output.splitlines()]
+
+
+def _run(app: Flask, *arguments: str) -> Any:
+    return app.test_cli_runner().invoke(queue_command, arguments)
