@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import threading
+import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -51,7 +53,8 @@ class Proxy:
         self.seconds = 0.0
         self._rules: list[_Rule] = []
         self._links: set[_Link] = set()
-        self._listener: asyncio.Server | None = None
+        self._writers: weakref.WeakSet[asyncio.StreamWriter] = weakref.WeakSet()
+        self._listener: socket.socket | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
 
@@ -117,6 +120,7 @@ class Proxy:
 
     def __exit__(self, *error: object) -> None:
         self._do(self._refuse())
+        self._do(self._abort())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
         self._loop.close()
@@ -129,22 +133,28 @@ class Proxy:
         """
         return next((rule.applied for rule in self._rules if rule.takes(command)), None)
 
+    def note(self, writer: asyncio.StreamWriter) -> None:
+        """Remember what is to be closed in the end; called by the connections."""
+        self._writers.add(writer)
+
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
         waiting: Future[None] = asyncio.run_coroutine_threadsafe(work, self._loop)
         waiting.result(10)
 
     async def _listen(self) -> None:
         # After `refuse`, `accept` asks for the port that was given up by its number.
-        self._listener = await asyncio.start_server(self._serve, _HOST, self.port, backlog=512)
-        self.port = self._listener.sockets[0].getsockname()[1]
+        self._listener = socket.create_server((_HOST, self.port), backlog=512)
+        self._listener.setblocking(False)
+        self.port = self._listener.getsockname()[1]
+        self._loop.add_reader(self._listener, self._welcome, self._listener)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        link = _Link(self, reader, writer)
-        self._links.add(link)
-        try:
-            await link.run()
-        finally:
-            self._links.discard(link)
+    def _welcome(self, listener: socket.socket) -> None:
+        # asyncio's own server leaves a socket open if it is closed while somebody comes in.
+        with contextlib.suppress(OSError):
+            link = _Link(self, listener.accept()[0])
+            self._links.add(link)
+            task = self._loop.create_task(link.run())
+            task.add_done_callback(lambda _: self._links.discard(link))
 
     async def _drop(self, only_hung: bool = False) -> None:
         ended = [link for link in self._links if link.hung or not only_hung]
@@ -155,9 +165,17 @@ class Proxy:
 
     async def _refuse(self) -> None:
         if self._listener is not None:
+            self._loop.remove_reader(self._listener)
             self._listener.close()
             self._listener = None
         await self._drop()
+
+    async def _abort(self) -> None:
+        # A client that was killed or stands still takes what it was sent from nobody's hands, and
+        # a connection that waits for that would never be closed.
+        for writer in list(self._writers):
+            writer.transport.abort()
+        await asyncio.sleep(0)  # what is aborted is closed in the next round
 
     async def _accept(self) -> None:
         self.hanging = False
@@ -169,11 +187,9 @@ class Proxy:
 class _Link:
     """One client's connection, and the one to the server that belongs to it."""
 
-    def __init__(
-        self, proxy: Proxy, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    def __init__(self, proxy: Proxy, accepted: socket.socket) -> None:
         self._proxy = proxy
-        self._client_in, self._client_out = reader, writer
+        self._accepted = accepted
         self._asked = 0  # commands forwarded
         self._answered = 0  # replies that came
         self._doomed: int | None = None  # the number of the reply that is not to be passed on
@@ -187,8 +203,11 @@ class _Link:
 
     async def run(self) -> None:
         """Forward until one side ends, or the connection is cut."""
+        self._client_in, self._client_out = await asyncio.open_connection(sock=self._accepted)
+        self._proxy.note(self._client_out)
         with contextlib.suppress(OSError):
             server_in, server_out = await asyncio.open_connection(_HOST, self._proxy.target)
+            self._proxy.note(server_out)
             await self._until_one_ends(
                 self._forward_requests(server_out), self._forward_replies(server_in)
             )
