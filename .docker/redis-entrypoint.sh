@@ -20,7 +20,7 @@ set -eu
 COMMANDS="+ping +info +client|setname
   +eval +evalsha +time
   +lpush +rpush +rpop +lindex +llen +lrange +blmove
-  +hset +hsetnx +hget +hmget +hgetall +hkeys +hlen +hexists +hdel +hincrby
+  +hset +hget +hmget +hgetall +hkeys +hlen +hexists +hdel +hincrby
   +zadd +zrem +zcard +zscore +zrange +zrangebyscore +zpopmin
   +get +set +exists +unlink"
 

@@ -100,12 +100,14 @@ class Broker:
     def enter(self, queue: str, consumer: str) -> int:
         """Begin one incarnation of a consumer.
 
-        :return: Server time in ms.
+        :return: The sequence that its first turn goes beyond.
         """
         k = self.keys(queue)
+        keys = [k.leases, k.held(consumer), k.ledger]
         with connection(self.pool) as link:
-            now = ENTER.run(link, [k.leases, k.held(consumer)], [consumer, self.lease_ms])
-        return int(now)
+            now, seq = ENTER.run(link, keys, [consumer, self.lease_ms])
+        self._note_time(now)
+        return int(seq)
 
     def turn(self, queue: str, request: TurnRequest) -> TurnReply:
         """Settle, renew the lease, and take what comes next.

@@ -264,9 +264,8 @@ def _ask_config(link: Connection, name: str) -> str:
 
 def _read_status(queue: str, reply: list[Any]) -> QueueStatus:
     _, now, ready, wake, back, delayed, dead, paused, fields, names = reply
-    ledger = {
-        name.decode(): int(value) for name, value in zip(fields[::2], fields[1::2], strict=True)
-    }
+    pairs = zip(fields[::2], fields[1::2], strict=True)
+    ledger = {name.decode(): int(value) for name, value in pairs if name != b"entered"}
     consumers = [
         ConsumerStatus(name.decode(), (float(lease) - now) / 1000, held)
         for name, lease, held in zip(names[::3], names[1::3], names[2::3], strict=True)

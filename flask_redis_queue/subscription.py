@@ -67,9 +67,9 @@ class Subscription:
             # Kept until Redis has answered: repeating it under this name makes no second consumer.
             self._entering = consumer = self._entering or f"{self._name}-{os.urandom(4).hex()}"
             sent = time.monotonic()
-            self._broker.enter(self.queue, consumer)
+            seq = self._broker.enter(self.queue, consumer)
             with self._state:
-                self.consumer, self._seq, self._pending = consumer, 0, None
+                self.consumer, self._seq, self._pending = consumer, seq, None
                 self._holds.begin(self.queue, consumer)
                 self._renewed, self._gone, self._entering = sent, False, ""
 

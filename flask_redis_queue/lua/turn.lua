@@ -146,7 +146,11 @@ local function take_due(most)
     redis.call('ZREM', delayed, stored)
     local birth, attempts, deaths, since, body = unpack_stored(stored)
     if since == '0' then stored = pack_stored(birth, attempts, deaths, whole(now), body) end
-    take(stored)
+    if deaths > 0 then
+      redis.call('LPUSH', back, stored) -- from there it travels alone
+    elseif not is_too_large(body, stored) then
+      take(stored)
+    end
   end
 end
 

@@ -41,8 +41,8 @@ def consume(url: str) -> None:
     """Do all that a consumer may, with every outcome, and a burial on both ways."""
     broker = broker_of(url, REDIS_QUEUE_DEAD_MAX=1, REDIS_QUEUE_MAX_DELIVERIES=2)
     for number in range(2):
-        broker.enter(QUEUE, f"ghost{number}")
-        broker.turn(QUEUE, TurnRequest(f"ghost{number}", 1, Settlement(), 1, True))
+        seq = broker.enter(QUEUE, f"ghost{number}")
+        broker.turn(QUEUE, TurnRequest(f"ghost{number}", seq + 1, Settlement(), 1, True))
         broker.bury(QUEUE, f"ghost{number}", known=True)
     app, queue = make_app(url, REDIS_QUEUE_DEAD_MAX=1, REDIS_QUEUE_MAX_BYTES=1024)
     outcomes = iter([Retry("1ms"), Reject("no"), Reject("no")])
@@ -56,11 +56,11 @@ def consume(url: str) -> None:
     queue.consumer(app, max_messages=5, max_seconds=20).run()
     app.extensions["redis_queue"].inspector.status(QUEUE)
     app.extensions["redis_queue"].inspector.server()
-    broker.enter(QUEUE, "last")
-    held = broker.turn(QUEUE, TurnRequest("last", 1, Settlement(), 1, True)).deliveries
+    seq = broker.enter(QUEUE, "last")
+    held = broker.turn(QUEUE, TurnRequest("last", seq + 1, Settlement(), 1, True)).deliveries
     back = Settlement(handed_back=[one.tag for one in held])
-    broker.turn(QUEUE, TurnRequest("last", 2, back, 0, True))
-    broker.resync(QUEUE, "last", 5)
+    broker.turn(QUEUE, TurnRequest("last", seq + 2, back, 0, True))
+    broker.resync(QUEUE, "last", seq + 5)
     broker.beat(QUEUE, "last")
     broker.bury(QUEUE, "last", known=True)
 

@@ -121,8 +121,8 @@ def test_invariant_1_burying_moves_each_message_once(places: Places) -> None:
     places.check()
     for number in range(12):  # each takes the one that has waited longest; each may die 5 times
         name = f"worker-{number}"
-        places.broker.enter(QUEUE, name)
-        request = TurnRequest(name, 1, Settlement(), 3, True)
+        seq = places.broker.enter(QUEUE, name)
+        request = TurnRequest(name, seq + 1, Settlement(), 3, True)
         assert 1 == len(places.broker.turn(QUEUE, request).deliveries)
         assert places.broker.bury(QUEUE, name, known=True)[0]
         places.check()
