@@ -31,6 +31,8 @@ def leave(subscriptions: Sequence[Subscription], outage: Outage, sender: object)
         try:
             if one.is_entered:
                 clients.repeat(one.leave, time.monotonic() + _GOODBYE)
+            elif one.consumer:
+                raise Gone  # the lease thread has noticed it, and nobody has told it yet
         except Gone:
             outage.tell_lost(one.queue, *one.abandon(), sender)
         except (diagnosis.NotSent, RedisError):

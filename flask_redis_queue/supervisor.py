@@ -198,13 +198,14 @@ class Supervisor:
         was_ready = self._board.is_ready(worker.number)
         self._look()
         self._board.set_ready(worker.number, False)
+        if self._stop_by is not None and code == -signal.SIGTERM:
+            code = 0  # told before it could listen
         self._bury(worker, code)
-        is_told = self._stop_by is not None and code == -signal.SIGTERM  # before it could listen
-        worker.code = code if code >= 0 else 0 if is_told else 1
         if code in HOPELESS and not was_ready and self._code is None:
             self._code = code
             self._stop(signal.SIGTERM)
         if self._stop_by is not None or (self._plan.once and code >= 0 and code != 1):
+            worker.code = code if code >= 0 else 1
             return
         # Who consumed is needed at once; who did not get so far may not get there next time either.
         delay = 0.0 if was_ready else worker.wait
