@@ -214,7 +214,7 @@ class Supervisor:
 
     def _bury(self, worker: _Worker, code: int) -> None:
         """Free what a worker held, and say so if it ended badly."""
-        handled = running = back = dead = 0
+        running = back = dead = 0
         for seat in self._board.seats(worker.number):
             report = seat.read()
             if report is None:
@@ -234,19 +234,18 @@ class Supervisor:
                     worker.number + 1,
                 )
                 moved = died = 0
-            handled, running = handled + len(report.handled), running + len(report.running)
+            running += len(report.running)
             back, dead = back + moved, dead + died
             seat.clear()
         if code not in (0, 6, 7) and code not in HOPELESS:
             _logger.warning(
-                "worker %d %s while %d handlers ran; %d messages are handed on, %d became dead "
-                "letters, %d that were done are settled",
+                "worker %d %s while %d handlers ran; what it had done is settled, %d messages are "
+                "handed on, %d became dead letters",
                 worker.number + 1,
                 ending(code),
                 running,
                 back,
                 dead,
-                handled,
             )
 
 
