@@ -130,6 +130,7 @@ def test_a_killed_worker_is_replaced_and_doubles_nothing(shop: Shop) -> None:
             if _is_child(pid, consumer.pid):
                 os.kill(pid, signal.SIGKILL)
                 kills += 1
+    eventually(lambda: shop.log.read_text().count("by SIGKILL") == kills, "each was noticed")
     eventually(lambda: len(shop.status().consumers) == 2, "the last one has been replaced")
     consumer.send_signal(signal.SIGTERM)
     assert 0 == consumer.wait(20), shop.log.read_text()
