@@ -1,0 +1,283 @@
+"""A queue with producers and consumers, and everything that may happen to them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import redis
+
+from flask_redis_queue.inspector import Inspector
+
+from ..apps import GOODS, QUEUE, StockSupplied, make_app
+from ..conftest import eventually
+from ..proxy import Proxy
+from ..servers import RealServer
+from .forker import Forker
+from .ledger import (
+    ACKNOWLEDGED,
+    ATTEMPTED,
+    READY,
+    Pen,
+    Verdict,
+    Witness,
+    judge,
+    leftovers,
+    lines,
+    read,
+)
+from .workers import Order
+
+LEASE = 1.5
+SETTINGS = {
+    "REDIS_QUEUE_LEASE": LEASE,
+    "REDIS_QUEUE_MAX_LENGTH": 1000,  # keeps producers from running away from hurt consumers
+    "REDIS_QUEUE_MAX_DELIVERIES": 1000,  # a run kills so often that honest messages would die of it
+}
+
+
+@dataclass
+class Worker:
+    """One producer or consumer.
+
+    :param order: What it does.
+    :param pid: Its process.
+    """
+
+    order: Order
+    pid: int
+
+    @property
+    def name(self) -> str:
+        """:return: Its name."""
+        return self.order.name
+
+
+class Fleet:
+    """A server, a proxy before it, and the processes that use it.
+
+    :param folder: Where data and ledger go.
+    :param naive: Whether the naive pair works instead of the real one.
+    :param fsync: When Redis has the disk sync its append-only file.
+    :param settings: Lines for ``app.config`` beside :data:`SETTINGS`.
+    """
+
+    def __init__(
+        self, folder: Path, *, naive: bool = False, fsync: str = "no", **settings: Any
+    ) -> None:
+        self.folder = folder
+        self.is_naive = naive
+        self.settings = SETTINGS | settings
+        data = folder / "server"
+        data.mkdir()
+        # With everysec Redis puts its write() off while the disk syncs, so that even kill -9 loses
+        # what it has answered in these milliseconds. That is its own promise, and not ours to test
+        # here: `no` hands each write to the kernel before the answer, which kill -9 cannot undo.
+        self.server = RealServer(data, appendfsync=fsync, auto_aof_rewrite_percentage="0")
+        self.proxy = Proxy(self.server.port)
+        self.forker = Forker()
+        self.witness = Witness(folder)
+        self.workers: dict[str, Worker] = {}
+        self.failed_starts: list[str] = []
+        self._number = 0
+
+    def __enter__(self) -> Fleet:
+        self.server.start()
+        self.proxy.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.forker.close()
+        self.proxy.__exit__()
+        self.server.kill()
+        self.witness.close()
+
+    # Processes ---------------------------------------------------------------------------------
+
+    def start(self, role: str, name: str = "", url: str = "", **options: Any) -> Worker:
+        """Start a process.
+
+        :param role: ``produce`` or ``consume``.
+        :param name: Its name; left out: a new one.
+        :param url: How it gets to Redis; left out: by the proxy.
+        :param options: More fields of the :class:`.Order`.
+        :return: It.
+        """
+        self._number += 1
+        name = name or f"{role[0]}{self._number}"
+        known = f"naively {role}" if self.is_naive else role
+        url = url or self.proxy.url
+        order = Order(known, name, str(self.folder), url, self.settings, **options)
+        worker = self.workers[name] = Worker(order, self.forker.start(order))
+        return worker
+
+    def names(self, role: str) -> list[str]:
+        """:return: The names of all that run and do this, oldest first."""
+        return [n for n, worker in self.workers.items() if worker.order.role.endswith(role)]
+
+    def kill(self, name: str) -> None:
+        """Kill it with signal 9, and note what it leaves behind."""
+        if not self._is_running(name):
+            return
+        os.kill(self.workers[name].pid, signal.SIGKILL)
+        self.wait_for_end(name)
+        self._hurt(name, for_good=True)
+
+    def stop(self, name: str) -> None:
+        """Make it stand still, and note what it holds meanwhile."""
+        if not self._is_running(name):
+            return
+        pid = self.workers[name].pid
+        os.kill(pid, signal.SIGSTOP)
+        eventually(lambda: self.forker.state(pid) == "stopped", f"{name} stands still", 60)
+        self._hurt(name)
+
+    def _is_running(self, name: str) -> bool:
+        """:return: Whether it is; one that has begun to work may not end by itself."""
+        state = self.forker.state(self.workers[name].pid)
+        if not state.startswith("ended"):
+            return True
+        assert not self.marks(READY, name), f"{name} {state}: {self.output([name])}"
+        self.failed_starts.append(f"{name} {state}: {self.output([name])[-200:]}")
+        del self.workers[name]
+        return False
+
+    def wait_for_end(self, name: str, timeout: float = 60) -> str:
+        """:return: ``ended`` and its exit code, negative for a signal."""
+        worker = self.workers[name]
+        states: list[str] = []
+
+        def ended() -> bool:
+            states.append(self.forker.state(worker.pid))
+            return states[-1].startswith("ended")
+
+        eventually(ended, f"{name} ends", timeout)
+        del self.workers[name]
+        return states[-1]
+
+    def resume(self, name: str) -> None:
+        """End :meth:`stop`, if it lives."""
+        if name in self.workers:
+            os.kill(self.workers[name].pid, signal.SIGCONT)
+
+    def ask_to_end(self, name: str) -> None:
+        """Send it SIGTERM."""
+        os.kill(self.workers[name].pid, signal.SIGTERM)
+
+    def _hurt(self, name: str, *, for_good: bool = False) -> None:
+        if not self.is_naive:
+            self.witness.hurt(self.server.client(), name, for_good=for_good)
+
+    # Redis -------------------------------------------------------------------------------------
+
+    def crash_server(self, away: float = 0.0) -> None:
+        """Kill Redis with signal 9 in mid-work and start it on the same data.
+
+        :param away: Seconds that it stays away.
+        """
+        self.server.kill()
+        self.proxy.refuse()  # nobody comes in before it is noted what everybody held
+        time.sleep(away)
+        self.server.start()
+        for name in self.names("consume"):
+            self._hurt(name)
+        self.proxy.accept()
+
+    # Looking -----------------------------------------------------------------------------------
+
+    def client(self) -> redis.Redis:
+        """:return: A client that no fault reaches."""
+        return self.server.client()
+
+    def inspector(self) -> Inspector:
+        """:return: What looks at the queue."""
+        app, _ = make_app(self.server.url)
+        inspector: Inspector = app.extensions["redis_queue"].inspector
+        return inspector
+
+    def acknowledged(self) -> int:
+        """:return: How many sends have returned."""
+        return len(self.marks(ACKNOWLEDGED, "p*"))
+
+    def output(self, names: Iterable[str]) -> str:
+        """:return: What these processes printed."""
+        paths = [self.folder / f"{name}.out" for name in names]
+        return "".join(path.read_text() for path in paths if path.exists())
+
+    def marks(self, mark: str, names: str = "c*") -> list[str]:
+        """:return: The ids that these processes marked so."""
+        return [words[0] for _, (found, *words) in lines(self.folder, names) if found == mark]
+
+    def send(self, count: int) -> list[str]:
+        """Send from the test itself, past the proxy.
+
+        :return: The ids.
+        """
+        app, queue = make_app(self.server.url)
+        pen, ids = Pen(self.folder, "ptest"), []
+        with app.app_context():
+            for _ in range(count):
+                self._number += 1
+                id = f"ptest-{self._number}"
+                pen.write(ATTEMPTED, id)
+                queue.send(StockSupplied, GOODS, id=id)
+                pen.write(ACKNOWLEDGED, id)
+                ids.append(id)
+        pen.close()
+        return ids
+
+    # The end -----------------------------------------------------------------------------------
+
+    def finish(self) -> Verdict:
+        """End the producers, let the consumers drain the queue, end them, and judge.
+
+        :return: The verdict.
+        """
+        for name in list(self.workers):
+            if self._is_running(name):
+                self.resume(name)
+        self.end_all("produce")
+        self._drain()
+        self.end_all("consume")
+        return self.verdict()
+
+    def verdict(self) -> Verdict:
+        """:return: What the ledger says now."""
+        dead = [one.id for one in self.inspector().dead_letters(QUEUE)]
+        return judge(read(self.folder), dead=dead, residue=leftovers(self.client()))
+
+    def end_all(self, role: str) -> None:
+        """End all that do this, by SIGTERM; each exits with 0."""
+        names = self.names(role)
+        for name in names:
+            self.ask_to_end(name)
+        ends = {name: self.wait_for_end(name) for name in names}
+        assert dict.fromkeys(names, "ended 0") == ends, self.output(names)
+
+    def _drain(self) -> None:
+        inspector = self.inspector()
+
+        def drained() -> bool:
+            status = inspector.status(QUEUE)
+            orders = [self.workers[name].order for name in self.names("consume")]
+            living = sum(o.threads if o.role == "many consume" else 1 for o in orders)
+            busy = status.waiting or status.held or status.delayed
+            return not busy and (self.is_naive or len(status.consumers) == living)
+
+        try:
+            eventually(drained, "the queue is drained and the dead are buried", 60)
+        except AssertionError as error:
+            alive = {n: self.forker.state(self.workers[n].pid) for n in self.names("consume")}
+            said = self.output(alive)[-3000:]
+            raise AssertionError(f"{inspector.status(QUEUE)}\n{alive}\n{said}") from error

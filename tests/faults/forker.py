@@ -1,0 +1,50 @@
+"""The test's side of the process that consumers and producers are forked from."""
+
+from __future__ import annotations
+
+import json
+import select
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from .workers import Order
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Forker:
+    """The process, which ends with this one; see :mod:`.workers`."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.workers"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+
+    def start(self, order: Order) -> int:
+        """:return: The process id of a child that follows the order."""
+        return int(self._ask(asdict(order)))
+
+    def state(self, pid: int) -> str:
+        """:return: ``running``, ``stopped`` (said once), or ``ended`` and the exit code."""
+        return self._ask(pid)
+
+    def close(self) -> None:
+        """End it, and with it its children."""
+        self._process.communicate(timeout=20)
+
+    def _ask(self, question: Any) -> str:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(question).encode() + b"\n")
+        self._process.stdin.flush()
+        ready, _, _ = select.select([self._process.stdout], [], [], 60)
+        assert ready, "the forker does not answer"
+        answer = self._process.stdout.readline().decode().strip()
+        assert answer, "the forker has ended"
+        return answer

@@ -1,0 +1,149 @@
+"""Rows 7, 8, 12 and 15: hosts that vanish, zombies, clocks that are wrong, slow handlers."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import datetime
+
+import pytest
+
+from ..apps import GOODS, QUEUE, StockSupplied, make_app
+from ..conftest import eventually
+from ..proxy import Proxy
+from .fleet import LEASE, Fleet
+from .ledger import APPLIED, READY, STARTED
+from .workers import shift_clock
+
+HOUR = 3600.0
+FACTOR = 5
+"""A goal is asserted at so many times its value, for machines differ."""
+
+
+def vanish(fleet: Fleet, name: str, proxy: Proxy) -> None:
+    """Let a consumer's host vanish: nothing passes any more, and no connection is closed."""
+    proxy.hang()
+    fleet.stop(name)  # else it would close its connections, which a host that is gone cannot
+
+
+def come_back(fleet: Fleet, name: str, proxy: Proxy) -> None:
+    """End :func:`vanish`."""
+    proxy.accept()
+    fleet.resume(name)
+
+
+@pytest.mark.parametrize("is_busy", [True, False], ids=["busy", "idle"])
+def test_a_host_vanishes(fleet: Fleet, is_busy: bool) -> None:
+    """What it held is run elsewhere within lease + 1 s, also what reached it while it waited."""
+    with Proxy(fleet.server.port) as proxy:
+        doomed = fleet.start("consume", url=proxy.url, work=600.0 if is_busy else 0.001)
+        eventually(lambda: fleet.marks(READY), "it is ready")
+        if is_busy:
+            fleet.send(1)
+            eventually(lambda: fleet.marks(STARTED), "its handler runs")
+        vanish(fleet, doomed.name, proxy)
+        gone = time.monotonic()
+        if not is_busy:
+            fleet.send(1)
+        fleet.start("consume", "cheir")
+        goal = LEASE + 1
+        eventually(lambda: fleet.marks(APPLIED, "cheir"), "another runs it", FACTOR * goal)
+        took = time.monotonic() - gone
+        assert 0 == len(fleet.marks(APPLIED, doomed.name))
+        print(f"rerun after {took:.2f}s, lease {LEASE}s, goal {goal}s")
+        fleet.kill(doomed.name)
+        verdict = fleet.finish()
+    assert (True, 0) == (verdict.is_green, verdict.doubled.total()), verdict
+
+
+def test_zombies_again_and_again(fleet: Fleet) -> None:
+    """Each time: stopped past its lease in mid-handler, continued; one line each, one settle."""
+    rounds = int(os.environ.get("ZOMBIES", "2"))
+    zombie = fleet.start("consume", "czombie", work=0.3)
+    for number in range(rounds):
+        fleet.send(1)
+        eventually(lambda n=number: len(fleet.marks(STARTED, "czombie")) > n, "its handler runs")
+        fleet.stop(zombie.name)
+        heir = fleet.start("consume", f"cheir{number}")
+        eventually(lambda n=heir.name: fleet.marks(APPLIED, n), "the heir handles it", 30)
+        fleet.ask_to_end(heir.name)
+        fleet.wait_for_end(heir.name)
+        fleet.resume(zombie.name)
+        eventually(lambda n=number: len(fleet.marks(APPLIED, "czombie")) > n, "the zombie ends it")
+        told = f"{number + 1} lines"
+        eventually(
+            lambda n=number: fleet.output(["czombie"]).count("taken for dead") == n + 1, told
+        )
+    handled = fleet.inspector().status(QUEUE).ledger["handled"]
+    verdict = fleet.finish()
+    assert (rounds, rounds) == (handled, verdict.doubled.total())
+    assert verdict.is_green, verdict
+
+
+def test_clients_whose_clocks_are_wrong(fleet: Fleet) -> None:
+    """Producers and consumers an hour ahead and behind: no run too many, no lease is misjudged."""
+    for skew in (HOUR, -HOUR):
+        fleet.start("produce", most=300, skew=skew)
+        fleet.start("consume", skew=skew)
+    eventually(lambda: len(set(fleet.marks(APPLIED))) == 600, "all is handled", 60)
+    verdict = fleet.finish()
+    assert verdict.is_green, verdict
+    assert verdict.doubled.total() <= verdict.at_risk
+    assert 2 == len({id.partition("-")[0] for id in fleet.marks(APPLIED)})
+
+
+@pytest.mark.parametrize("skew", [HOUR, -HOUR])
+def test_delay_and_expiry_go_by_the_servers_clock(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, skew: float
+) -> None:
+    """A sender an hour off: nothing expires early, nothing late, and no delay is longer."""
+    for name in ("time", "time_ns"):
+        monkeypatch.setattr(time, name, getattr(time, name))  # undone after the test
+    monkeypatch.setattr("flask_redis_queue.publisher.datetime", datetime)
+    shift_clock(skew)
+    app, queue = make_app(redis_url)
+    got: list[int] = []
+    queue.handler(StockSupplied)(lambda supplied: got.append(supplied["quantity"]))
+    with app.app_context():
+        queue.send(StockSupplied, {**GOODS, "quantity": 1}, expires="10m")
+        queue.send(StockSupplied, {**GOODS, "quantity": 2}, expires="1ms")
+        queue.send(StockSupplied, {**GOODS, "quantity": 3}, delay="1ms")
+    time.sleep(0.01)  # the server's clock must pass the due time; it gives no event
+    tally = queue.consumer(app, max_messages=3, max_seconds=20).run()
+    assert (2, 1, {1, 3}) == (tally.handled, tally.expired, set(got))
+
+
+def test_the_servers_clock_jumps(fleet: Fleet) -> None:
+    """An hour ahead and back, again and again under load: nobody is buried, nothing runs twice."""
+    jump = (
+        "local all = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES') "
+        "for i = 1, #all, 2 do redis.call('ZADD', KEYS[1], all[i + 1] - ARGV[1], all[i]) end"
+    )
+    fleet.start("produce", pause=0.0)
+    for _ in range(3):
+        fleet.start("consume")
+    eventually(lambda: len(fleet.marks(READY)) == 3, "all are ready")
+    for number in range(20):
+        before = len(fleet.marks(APPLIED))
+        eventually(lambda n=before: len(fleet.marks(APPLIED)) > n + 20, "work goes on")
+        # A server's clock that is ahead by an hour sees leases that ended an hour ago.
+        ahead = HOUR * 1000 if number % 2 == 0 else -HOUR * 1000
+        fleet.client().eval(jump, 1, f"{{{QUEUE}}}:leases", round(ahead))
+    buried = fleet.inspector().status(QUEUE).ledger.get("buried", 0)
+    verdict = fleet.finish()
+    print(f"20 jumps, {buried} buried, {verdict}")
+    assert verdict.is_green, verdict
+    assert verdict.doubled.total() <= verdict.at_risk
+
+
+def test_a_slow_handler_keeps_its_lease(fleet: Fleet) -> None:
+    """A handler of three leases runs once, while another consumer has nothing to do."""
+    fleet.start("consume", "cslow", work=3 * LEASE)
+    fleet.send(1)
+    eventually(lambda: fleet.marks(STARTED, "cslow"), "it runs")
+    fleet.start("consume", "cidle")
+    eventually(lambda: fleet.marks(APPLIED, "cslow"), "it ends", 60)
+    verdict = fleet.finish()
+    assert 1 == len(fleet.marks(APPLIED)), verdict
+    assert verdict.is_green, verdict
+    assert "lease" not in fleet.output(["cslow", "cidle"])
