@@ -10,7 +10,7 @@ PYTHON ?= $(shell for one in python3.13 python3.12 python3.11 python3; do \
 	"$$one" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' \
 	>/dev/null 2>&1 && { echo "$$one"; break; }; done)
 
-.PHONY: help demo test check docs bench matrix servers mutants clean
+.PHONY: help demo test check docs bench matrix servers mutants chaos clean
 
 help: ## Say what there is (the default)
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -49,6 +49,9 @@ matrix: $(VENV)/.installed-dev ## Test redis-py 5 to 8 on each server; ARGS=--di
 
 servers: $(VENV)/.installed-dev ## Run the integration tests on each Redis and Valkey found here
 	$(RUN) -m tests.servers
+
+chaos: $(VENV)/.installed-dev ## Hurt everything for SECONDS=60, by a SEED=, and print the ledger
+	$(RUN) -m tests.faults.chaos --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 mutants: $(VENV)/.installed-dev ## Take each guard of the protocol out, and see its test go red
 	$(RUN) -m tests.mutants $(ARGS)

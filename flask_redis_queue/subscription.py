@@ -16,6 +16,7 @@ from redis.exceptions import ResponseError
 
 from .board import Seat
 from .broker import Broker
+from .diagnosis import is_full
 from .envelope import Delivery, Message
 from .holdings import Holdings
 from .outcomes import Outcome
@@ -219,7 +220,10 @@ class Subscription:
             )
         else:
             reply = self._broker.turn(self.queue, request)
-        return self._accept(request, reply, sent)
+        accepted = self._accept(request, reply, sent)
+        if self.wait_refused is not None and not is_full(self.wait_refused):
+            raise self.wait_refused
+        return accepted
 
     def _request(self, n: int) -> TurnRequest:
         settlement = self._holds.draw()

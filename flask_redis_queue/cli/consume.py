@@ -16,12 +16,13 @@ from redis.exceptions import RedisError
 from .. import clients, diagnosis
 from ..consumer import Consumer
 from ..exceptions import QueueRefused, QueueUnavailable
-from ..inspector import ServerFacts
+from ..inspector import QueueStatus, ServerFacts
 from ..pace import Limits
 from ..state import AppState
 from . import loading, reloading, workers
 from .output import Event, TextOutput, make_output
 from .params import DURATION, SIZE
+from .printing import asking
 from .reporter import Reporter
 from .table import start_table
 
@@ -120,13 +121,13 @@ def consume(context: click.Context, /, queues: tuple[str, ...], **options: Any) 
     state = loading.load_state(context)
     output = make_output(options["log_format"], bar=None)
     tell_ready = partial(_ready, output, started, options["quiet"])
-    with loading.told():
+    with asking(state):
         consumer = _make_consumer(state, queues, options, output, place, tell_ready)
-        server = wait_for(state, output, options["wait_for_redis"])
+        facts = wait_for(state, consumer.queues, output, options["wait_for_redis"])
         if place is not None:
             workers.stop_with_supervisor(alive, consumer)
             return _run(context, state, consumer, output, options["verbose"] - options["quiet"])
-        waiting = _introduce(state, consumer, output, server, options)
+        waiting = _introduce(state, consumer, output, facts, options)
         if options["check"]:
             consumer.check()
             output.say(Event("checked", "✓", "green", "all is well; nothing was consumed"))
@@ -203,14 +204,14 @@ def _introduce(
     state: AppState,
     consumer: Consumer,
     output: TextOutput,
-    server: ServerFacts,
+    facts: tuple[ServerFacts, list[QueueStatus]],
     options: dict[str, Any],
 ) -> int:
     """Print the start table.
 
     :return: How many messages wait.
     """
-    statuses = [state.inspector.status(queue) for queue in consumer.queues]
+    server, statuses = facts
     if not options["quiet"]:
         lines, fields = start_table(state, statuses, consumer, server, options["processes"])
         output.start(lines, fields)
@@ -245,13 +246,16 @@ def _run(
         context.exit(loading.DEAD_LETTERS)
 
 
-def wait_for(state: AppState, output: TextOutput, patience: float) -> ServerFacts:
+def wait_for(
+    state: AppState, queues: Sequence[str], output: TextOutput, patience: float
+) -> tuple[ServerFacts, list[QueueStatus]]:
     """Wait until Redis answers.
 
     :param state: Whose Redis.
+    :param queues: What to look at.
     :param output: Where to say that it is away.
     :param patience: For how many seconds.
-    :return: What the server says of itself.
+    :return: What the server says of itself, and the queues.
     :raises QueueUnavailable: If it does not answer in time.
     :raises QueueRefused: If it refuses the login.
     """
@@ -260,7 +264,8 @@ def wait_for(state: AppState, output: TextOutput, patience: float) -> ServerFact
     said = False
     for pause in clients.backoff():
         try:
-            return state.inspector.server()
+            server = state.inspector.server()
+            return server, [state.inspector.status(queue) for queue in queues]
         except (diagnosis.NotSent, RedisError) as error:
             if diagnosis.kind(error) != "away":
                 raise QueueRefused(diagnosis.refusal(error, config)) from error

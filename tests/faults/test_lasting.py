@@ -28,18 +28,11 @@ LASTING = {
 }
 
 
-UNTOLD = pytest.mark.xfail(strict=True, reason="the start table asks before anybody listens")
-UNNOTICED = pytest.mark.xfail(strict=True, reason="taken for a full server: it polls for ever")
 CASES = [
     pytest.param(
         name,
         is_running,
         id=f"{name}, {'running' if is_running else 'starting'}",
-        marks={
-            ("command taken", False): [UNTOLD],
-            ("keys taken", False): [UNTOLD],
-            ("wait taken", True): [UNNOTICED],
-        }.get((name, is_running), []),
     )
     for name in LASTING
     for is_running in (True, False)
@@ -72,7 +65,6 @@ def test_lasting_trouble_ends_it_with_its_code(fleet: Fleet, name: str, is_runni
     assert "Traceback" not in output
 
 
-@UNTOLD
 def test_redis_goes_while_it_starts(fleet: Fleet) -> None:
     """A connection that is lost between the first answer and "ready" is waited for."""
     fleet.proxy.cut_request("ZRANGE", 1)  # what the start table asks first
