@@ -47,8 +47,8 @@ MUTANTS = [
     Mutant(
         1,
         _TURN,
-        "put_dead(dead, dead_index, consumer .. ':' .. key, now,",
-        "(function() end)(",
+        "put_dead(dead, dead_index, key, now, stored or",
+        "local _ = (stored or",
         "invariant_1_what_is_too_large",
     ),
     Mutant(1, _TURN, "redis.call('RPOP', back)", "", "invariant_1"),
@@ -86,10 +86,12 @@ MUTANTS = [
     Mutant(
         5,
         "lua/bury.lua",
-        "if deaths + 1 >= tonumber(ARGV[2]) then",
-        "if false then",
+        "elseif guilty and deaths >= tonumber(ARGV[2]) then",
+        "elseif false then",
         "invariant_1_burying",
     ),
+    Mutant(5, "lua/bury.lua", "ARGV[6] == 'all' or is_guilty[one[3]]", "true", "invariant_5_only"),
+    Mutant(5, "lua/bury.lua", "if is_handled[one[3]] then", "if false then", "invariant_5_only"),
     # 6: a jump of the clock
     Mutant(6, _COMMON, "if own and (", "if false and (", "invariant_6"),
     # 7: the ledger
@@ -99,17 +101,17 @@ MUTANTS = [
     Mutant(
         8,
         _TURN,
-        "if #body > tonumber(ARGV[6]) then",
-        "if false then",
+        "if #body <= tonumber(ARGV[6]) then return false end",
+        "if true then return false end",
         "invariant_1_what_is_too_large",
     ),
     Mutant(8, "scripts.py", "except NoScriptError:", "except ZeroDivisionError:", "script_flush"),
     # 9: a slow handler holds nobody up; no start on an old lease
     Mutant(
         9,
-        "subscription.py",
-        "late = bool(self._ready and self._running)",
-        "late = bool(self._ready and False)",
+        "holdings.py",
+        "return bool(self.ready and self.running) and",
+        "return bool(self.ready and False) and",
         "invariant_9_waiting",
     ),
     Mutant(

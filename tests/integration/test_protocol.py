@@ -13,6 +13,7 @@ import redis
 
 from flask_redis_queue import broker as scripts
 from flask_redis_queue import subscription
+from flask_redis_queue.board import Report
 from flask_redis_queue.broker import Broker
 from flask_redis_queue.clients import make_pool
 from flask_redis_queue.config import load
@@ -309,3 +310,20 @@ def test_invariant_10_what_is_handed_back_keeps_its_order(redis_url: str) -> Non
     settlement = Settlement(handed_back=[one.tag for one in taken])
     again = broker.turn(QUEUE, TurnRequest("c-1", 2, settlement, 3, True)).deliveries
     assert [one.raw for one in taken] == [one.raw for one in again]
+
+
+def test_invariant_5_only_what_ran_is_blamed(redis_url: str) -> None:
+    """A supervisor's report: what was done is settled, what ran has a death, the rest has none."""
+    inspector = fill(redis_url, 3)
+    broker = make_broker(redis_url)
+    one = subscribe(broker)
+    tags = [delivery.tag for delivery in one.turn(3).deliveries]
+    report = Report(QUEUE, one.consumer, handled=tags[:1], running=tags[1:2])
+    assert (True, 2, 0) == broker.bury(QUEUE, one.consumer, known=True, last_seen=report)
+    heir = subscribe(broker)
+    deaths = []
+    while deliveries := heir.turn(5).deliveries:
+        deaths.append([delivery.deaths for delivery in deliveries])
+        run(heir)
+    assert [[1], [0]] == deaths
+    assert (3, 0) == (inspector.status(QUEUE).ledger["handled"], inspector.status(QUEUE).missing)

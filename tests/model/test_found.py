@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-import pytest
 import redis
 
 from flask_redis_queue.outcomes import Ack, RetryLater
