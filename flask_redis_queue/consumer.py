@@ -10,6 +10,7 @@ The life of a message here:
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -93,8 +94,7 @@ class Consumer:
         self._judge = processors[0]
         self._runner = self._make_runner(processors, guards)
         self._waiters: Waiters | None = None
-        self._until = float("inf")
-        self._pace = Pace(broker.config.prefetch)
+        self._until, self._pace = float("inf"), Pace(broker.config.prefetch)
         self._pauses = Pauses()
         self._lock = threading.Lock()
         self._block = self._weigh_at = 0.0
@@ -143,7 +143,9 @@ class Consumer:
         :raises QueueRefused: If Redis refuses the login or a command.
         """
         try:
-            self._start()
+            while not self._started:
+                with contextlib.suppress(Gone):
+                    self._start()
         except (diagnosis.NotSent, RedisError) as error:
             raise diagnosis.refused(error, self._broker.config) from error
         finally:
@@ -211,7 +213,8 @@ class Consumer:
     def _guarded(self, work: Callable[[], None]) -> None:
         """Do it; wait where Redis is away."""
         try:
-            work()
+            with contextlib.suppress(Gone):  # buried before it was ready: it enters anew
+                work()
         except (diagnosis.NotSent, RedisError) as error:
             if diagnosis.kind(error) != "away":
                 raise

@@ -223,7 +223,7 @@ _SAID: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
 
 def refused(error: BaseException, config: Config) -> BaseException:
     """:return: A :class:`.QueueRefused` for trouble that lasts; any other error as it is."""
-    return error if kind(error) == "other" else QueueRefused(refusal(error, config))
+    return QueueRefused(refusal(error, config)) if kind(error) == "wrong" else error
 
 
 def refusal(error: BaseException, config: Config) -> str:

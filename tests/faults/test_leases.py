@@ -8,6 +8,8 @@ from datetime import datetime
 
 import pytest
 
+from flask_redis_queue import broker as scripts
+
 from ..apps import GOODS, QUEUE, StockSupplied, make_app
 from ..conftest import eventually
 from ..proxy import Proxy
@@ -147,3 +149,28 @@ def test_a_slow_handler_keeps_its_lease(fleet: Fleet) -> None:
     assert 1 == len(fleet.marks(APPLIED)), verdict
     assert verdict.is_green, verdict
     assert "lease" not in fleet.output(["cslow", "cidle"])
+
+
+@pytest.mark.parametrize("script", ["TURN", "BEAT"])
+def test_taken_for_dead_while_it_starts(fleet: Fleet, script: str) -> None:
+    """One that was silent for its lease before it was ready enters anew, as a later one does."""
+    client, digest = fleet.client(), getattr(scripts, script).digest.encode()
+    buried: list[int] = []
+
+    def bury(command: bytes) -> bool:
+        if digest in command and not buried:
+            keys = client.keys(f"{{{QUEUE}}}:held:*")  # what another consumer's burying deletes
+            buried.append(client.delete(*keys, f"{{{QUEUE}}}:leases"))
+        return False  # nothing is cut
+
+    fleet.proxy.cut_request(bury)
+    worker = fleet.start("consume")
+    states: list[str] = []
+
+    def is_decided() -> bool:
+        states.append(fleet.forker.state(worker.pid))
+        return states[-1] != "running" or bool(fleet.marks(READY, worker.name))
+
+    eventually(is_decided, "it is ready, or has ended")
+    assert [2] == buried
+    assert "running" == states[-1], fleet.output([worker.name])
