@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import IO, Any, ClassVar
 from urllib.parse import quote
 
 from sqlalchemy import NullPool, create_engine, text
@@ -93,35 +93,51 @@ class DatabaseServer:
 
     def __enter__(self) -> DatabaseServer:
         try:
-            self._start()
-            eventually(self._answers, f"{self.name} answers")
+            with self._log() as out:
+                installed = subprocess.run([self._program(0), *self._files()], **self._common(out))
+            assert 0 == installed.returncode, (self.folder / "log").read_text()[-2000:]
+            self.start()
         except BaseException:
             self.__exit__()
             raise
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._process is not None:
-            assert self._process.stdin is not None
-            self._process.send_signal(self.stop_signal)
-            try:
-                self._process.wait(10)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-            self._process.stdin.close()
+        self.stop()
         shutil.rmtree(self.folder)
 
-    def _start(self) -> None:
-        makes_files, server = (str(shutil.which(name, path=_path())) for name in self.programs)
-        log = self.folder / "log"
-        with log.open("wb") as out:
-            common: dict[str, Any] = {"stdout": out, "stderr": out, "cwd": self.folder, **self._as}
-            installed = subprocess.run([makes_files, *self._files()], **common)
-            assert 0 == installed.returncode, log.read_text()[-2000:]
+    def start(self) -> None:
+        """Start it, on the files that it has."""
+        with self._log() as out:
             self._process = subprocess.Popen(
-                ["/bin/sh", "-c", WATCH, server, *self._settings()], stdin=subprocess.PIPE, **common
+                ["/bin/sh", "-c", WATCH, self._program(1), *self._settings()],
+                stdin=subprocess.PIPE,
+                **self._common(out),
             )
+        eventually(self._answers, f"{self.name} answers")
+
+    def stop(self) -> None:
+        """Stop it, with its clients in the midst of whatever they do."""
+        if self._process is None:
+            return
+        assert self._process.stdin is not None
+        self._process.send_signal(self.stop_signal)
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdin.close()
+        self._process = None
+
+    def _program(self, number: int) -> str:
+        return str(shutil.which(self.programs[number], path=_path()))
+
+    def _log(self) -> IO[bytes]:
+        return (self.folder / "log").open("ab")
+
+    def _common(self, out: IO[bytes]) -> dict[str, Any]:
+        return {"stdout": out, "stderr": out, "cwd": self.folder, **self._as}
 
     def _answers(self) -> bool:
         assert self._process is not None

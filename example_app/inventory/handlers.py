@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import CursorResult, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from ..contracts import StockSupplied
 from .extensions import db, queue
 from .models import Storage
 
 
-@queue.handler(StockSupplied)
+# A database that is away is not the message's fault: the queue rests until it is back.
+@queue.handler(StockSupplied, pause_on=OperationalError)
 def add_to_storage(supplied: dict[str, Any]) -> None:
     """Add what was delivered to its storage.
 

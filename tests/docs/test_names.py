@@ -20,9 +20,11 @@ from flask_redis_queue.durations import seconds
 from flask_redis_queue.exceptions import RedisQueueError
 
 from ..apps import GOODS, StockSupplied, make_app
+from ..faults.test_crash_points import POINTS
 from .blocks import ROOT, pages
 
 DOCS = ROOT / "docs"
+FAILURES = DOCS / "failures.md"
 ELSEWHERE = {
     *("REDIS_ACL", "REDIS_QUEUES", "REDIS_CONF", "REDIS_SERVER_BINARY"),  # of the image and tests
     *("REDIS_SSL_", "REDIS_QUEUE_"),  # as the beginning of a name
@@ -154,6 +156,16 @@ def test_the_tests_that_are_named_exist() -> None:
                 assert any(one.startswith(name[:-1]) for one in real), f"{path.name}: {name}"
             else:
                 assert name in real, f"{path.name}: {name}"
+
+
+def test_the_table_of_failures_is_what_is_tested() -> None:
+    """Each point at which a consumer is killed has its row, with the outcomes that are asserted."""
+    rows = re.findall(r"^\| `([^`]+)` \|.*\| (\d, \d) \| (\d, \d) \|$", FAILURES.read_text(), re.M)
+    tested = [
+        (name, *("{}, {}".format(*one) for one in (row.alone, row.supervised)))
+        for name, row in POINTS.items()
+    ]
+    assert tested == rows
 
 
 @pytest.mark.parametrize("path", pages(), ids=lambda path: path.name)

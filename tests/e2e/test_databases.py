@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -16,12 +18,15 @@ import pytest
 from flask import Flask
 from sqlalchemy import MetaData, NullPool, create_engine, event, insert
 
+from example_app.contracts import StockSupplied
 from example_app.inventory import create_app as create_inventory
 from example_app.inventory.extensions import db as inventory_db
 from example_app.inventory.extensions import queue as inventory_queue
 from example_app.inventory.models import Storage
 from example_app.supply import create_app as create_supply
 from example_app.supply.extensions import db as supply_db
+from example_app.supply.extensions import queue as supply_queue
+from flask_redis_queue.inspector import QueueStatus
 from flask_redis_queue.server import WATCH
 
 from ..conftest import eventually
@@ -33,6 +38,8 @@ PLACES = [
     for product in ("BOLT-M8", "bolt-m8")
     for warehouse in ("Main_Warehouse", "North_Hall")
 ]
+AWAY = float(os.environ.get("AWAY", "5"))
+"""For how many seconds the database is away."""
 _numbers = itertools.count(1)
 
 
@@ -163,6 +170,36 @@ def test_services_that_start_at_once_share_their_tables(shop: Shop) -> None:
     _post(supply, **PLACES[0], quantity=3)
     inventory_queue.consumer(inventory, burst=True).run()
     assert 3 == _stock(inventory)["BOLT-M8", "Main_Warehouse"]
+
+
+def test_the_database_is_away(shop: Shop) -> None:
+    """500 messages wait for it: none is lost, tried in vain to its end, or added twice."""
+    supply, inventory = shop.apps()
+    consumer = shop.start("inventory", "consume", "-q")
+    inspector = inventory.extensions["redis_queue"].inspector
+
+    def status() -> QueueStatus:
+        found: QueueStatus = inspector.status("inventory_updates")
+        return found
+
+    eventually(lambda: status().consumers, "it consumes")
+    shop.server.stop()
+    with supply.app_context():
+        supply_queue.send_many(StockSupplied, [{**PLACES[0], "quantity": 1}] * 500)
+    eventually(lambda: "inventory_updates rests" in shop.log.read_text(), "its queue rests")
+    time.sleep(AWAY)  # how long it is away is the point
+    now = status()
+    assert (500, 0, 0) == (now.waiting + now.held, now.dead, now.delayed), shop.log.read_text()
+    shop.server.start()
+    began = time.monotonic()
+    eventually(lambda: status().ledger.get("handled") == 500, "all are handled", 90)
+    print(f"away for {AWAY:g}s; all handled {time.monotonic() - began:.1f}s after its return")
+    consumer.send_signal(signal.SIGTERM)
+    shop.ends(consumer)
+    log, now = shop.log.read_text(), status()
+    assert 500 == _stock(inventory)["BOLT-M8", "Main_Warehouse"]
+    assert (0, 0, 0) == (now.dead, now.missing, now.ledger.get("retried", 0)), log
+    assert (1, 1) == (log.count("rests: OperationalError"), log.count("goes on after")), log
 
 
 def test_a_table_made_in_the_same_moment_is_taken(shop: Shop) -> None:
