@@ -287,7 +287,7 @@ class Consumer:
             self.tally.count(outcome)
             self._pace.note(took / self.concurrency)
         if isinstance(outcome, Paused):
-            self._pauses.begin(one.queue, outcome.error)
+            self._pauses.begin(one.queue, outcome.message, outcome.error)
             one.give_up_ready()
         elif self._pauses.is_probing(one.queue):
             self._pauses.end(one.queue)

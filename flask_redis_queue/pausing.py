@@ -11,10 +11,14 @@ import random
 import threading
 import time
 
+from .envelope import Message
+
 _logger = logging.getLogger("flask_redis_queue")
 
 _FIRST, _LONGEST = 0.5, 30.0
 """Seconds of the first rest and the longest one."""
+_REMIND = 600.0
+"""Seconds between two lines about the same trouble."""
 
 
 class Pauses:
@@ -25,6 +29,7 @@ class Pauses:
         self._since: dict[str, float] = {}
         self._until: dict[str, float] = {}
         self._waits: dict[str, float] = {}
+        self._told: dict[str, float] = {}
         self.by_operator: set[str] = set()
 
     def note_operator(self, queue: str, reason: str) -> None:
@@ -40,10 +45,11 @@ class Pauses:
             self.by_operator.discard(queue)
             _logger.warning("%s goes on", queue)
 
-    def begin(self, queue: str, error: BaseException) -> None:
+    def begin(self, queue: str, message: Message, error: BaseException) -> None:
         """Note a failure of the surroundings.
 
         :param queue: Whose handler met it.
+        :param message: What it was given.
         :param error: What it raised.
         """
         now = time.monotonic()
@@ -53,15 +59,26 @@ class Pauses:
             wait = min(self._waits.get(queue, _FIRST / 2) * 2, _LONGEST)
             self._waits[queue] = wait
             self._until[queue] = now + wait * random.uniform(0.5, 1.0)
+            said = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
             if queue not in self._since:
-                self._since[queue] = now
+                self._since[queue] = self._told[queue] = now
                 _logger.warning(
-                    "%s rests: %s: %s. Its messages wait and lose no attempt; a probe tries every "
-                    "%gs at most.",
+                    "%s rests: %s. Its messages wait and lose no attempt; a probe tries every %gs "
+                    "at most.",
                     queue,
-                    type(error).__name__,
-                    str(error).partition("\n")[0],
+                    said,
                     _LONGEST,
+                )
+            elif now - self._told[queue] >= _REMIND:
+                # A message that always raises this would hold up its queue: so it is named.
+                self._told[queue] = now
+                _logger.warning(
+                    "%s still rests, after %.0f min: %s. The probe is %s %s",
+                    queue,
+                    (now - self._since[queue]) / 60,
+                    said,
+                    message.type or "an untyped message,",
+                    message.id,
                 )
 
     def end(self, queue: str) -> None:

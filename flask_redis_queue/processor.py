@@ -13,7 +13,7 @@ import contextvars
 import logging
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -33,6 +33,10 @@ from .schemas import describe, normalized
 
 _logger = logging.getLogger("flask_redis_queue")
 _TRACEBACK_BYTES = 16_000
+
+
+class _Overdue(Exception):
+    """A coroutine was cancelled because it ran for too long."""
 
 
 class Processor:
@@ -130,8 +134,12 @@ class Processor:
             if not returned:
                 is_late = isinstance(error, TimedOut)
                 return self._timed_out(handler, message) if is_late else HandBack()
+        except _Overdue:
+            return self._timed_out(handler, message)
         except (Exception, SystemExit) as error:
             if not returned:
+                if isinstance(error, handler.pause_on):
+                    return Paused(message, error)
                 return self._failed(handler, message, error, time.perf_counter() - started)
             # The effect is done; running it again would double it.
             _logger.exception("Tearing down the app context failed after %s.", message.id)
@@ -147,7 +155,7 @@ class Processor:
             self._runner = asyncio.Runner()
         work = handler.function(payload)
         if handler.timeout is not None:
-            work = asyncio.wait_for(work, handler.timeout)
+            work = _within(handler.timeout, work)
         # A copy made now, so that the handler sees the app context and current_message.
         self._runner.run(work, context=contextvars.copy_context())
 
@@ -159,8 +167,6 @@ class Processor:
     def _failed(
         self, handler: Handler, message: Message, error: BaseException, duration: float
     ) -> Outcome:
-        if handler.pause_on and isinstance(error, handler.pause_on):
-            return Paused(message, error)
         details = _error_details(handler, error)
         if isinstance(error, Reject):
             return self._dead(message, "rejected", str(error), error, details, duration)
@@ -218,6 +224,18 @@ class Processor:
             duration=duration,
         )
         return DeadLetter(message, cause, why, {**_identity(message), **(details or {})})
+
+
+async def _within(limit: float, work: Awaitable[None]) -> None:
+    clock = asyncio.timeout(limit)
+    try:
+        async with clock:
+            await work
+    except TimeoutError:
+        # A handler may raise this error, too: that one is its own.
+        if clock.expired():
+            raise _Overdue from None
+        raise
 
 
 def _unread(delivery: Delivery) -> Message:

@@ -104,6 +104,41 @@ def test_a_hung_coroutine_is_cancelled(redis_url: str) -> None:
     assert ["cleaned up"] * 2 == ended
 
 
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_hang_is_no_trouble_of_the_surroundings(
+    redis_url: str, is_async: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """TimeoutError is an OSError, and pause_on= may name that: a hang counts all the same."""
+    app, queue = make_app(redis_url)
+    waits: list[float] = [0.0, 60.0]
+
+    async def wait(supplied: dict[str, Any]) -> None:
+        if waits[0] == 0.0:
+            raise TimeoutError("the database says so")
+        await asyncio.sleep(waits[0])
+
+    def sleep(supplied: dict[str, Any]) -> None:
+        if waits[0] == 0.0:
+            raise TimeoutError("the database says so")
+        while True:
+            time.sleep(0.001)
+
+    queue.handler(StockSupplied, timeout="50ms", retry=1, pause_on=OSError)(
+        wait if is_async else sleep
+    )
+    with app.app_context():
+        queue.send(StockSupplied, GOODS)
+    consumer = queue.consumer(app, max_messages=1, max_seconds=20)
+    thread = threading.Thread(target=consumer.run)
+    thread.start()
+    eventually(lambda: "rests: TimeoutError: the database" in caplog.text, "its own error rests")
+    del waits[0]
+    thread.join(20)
+    assert (0, 1) == (consumer.tally.handled, consumer.tally.dead)
+    (dead,) = app.extensions["redis_queue"].inspector.dead_letters(QUEUE)
+    assert "TimeoutError: the handler ran longer than its timeout of 50ms" == dead.meta["why"]
+
+
 def test_a_quick_handler_is_never_interrupted(redis_url: str) -> None:
     """Ends near the timeout: whatever the clock says, each message has one outcome."""
     app, queue = make_app(redis_url)
