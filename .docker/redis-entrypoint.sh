@@ -22,7 +22,7 @@ COMMANDS="+ping +info +client|setname
   +lpush +rpush +rpop +lindex +llen +lrange +blmove
   +hset +hget +hmget +hgetall +hkeys +hlen +hexists +hdel +hincrby
   +zadd +zrem +zcard +zscore +zrange +zrangebyscore +zpopmin
-  +get +set +exists +unlink"
+  +get +set +exists"
 
 fail() {
   printf '%s\n' "$1" >&2

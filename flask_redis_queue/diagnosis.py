@@ -136,11 +136,6 @@ def is_doubtful(error: BaseException) -> bool:
     )
 
 
-def is_partial(error: BaseException) -> bool:
-    """:return: Whether a script had begun when it met this: what it wrote before stays written."""
-    return isinstance(error, ResponseError) and "script" in str(error)
-
-
 def explain(error: BaseException, config: Config) -> str:
     """Say what is wrong with Redis, as the end of a sentence that begins "Redis at …".
 

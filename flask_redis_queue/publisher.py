@@ -239,8 +239,6 @@ class Publisher:
         said = f"Redis at {self._config.safe_url} {diagnosis.explain(error, self._config)}"
         if diagnosis.kind(error) == "wrong":
             why = diagnosis.refusal(error, self._config)
-            if diagnosis.is_partial(error):
-                return QueueRefused(f"{what} may have been sent. {why}", stored="unknown", id=id)
             return QueueRefused(f"{what} was NOT sent, and nothing was stored. {why}", id=id)
         if stored:
             return QueueUnavailable(

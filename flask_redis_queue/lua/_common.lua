@@ -4,6 +4,8 @@
 --   attempts  times its handler failed        deaths  times its consumer vanished with it
 --   first     server time in ms when it was first taken (0: never yet)
 -- Nothing here parses the bytes behind the header.
+-- What a script wrote before Redis refuses it a command stays written. So each calls whatever might
+-- be refused before it takes anything away, be it on nothing: a field or a member called `-`.
 
 local function now_ms()
   local t = redis.call('TIME')

@@ -7,9 +7,9 @@
 local now = now_ms()
 redis.call('HDEL', KEYS[2], '-') -- a first write that no full server refuses; the next ones pass then
 local seq = redis.call('HGET', KEYS[2], '#')
+renew(KEYS[1], ARGV[1], now, tonumber(ARGV[2])) -- a lease without a hash is buried; the reverse would stay
 if not seq then
   seq = whole((redis.call('HINCRBY', KEYS[3], 'entered', 1) - 1) * 1000000)
   redis.call('HSET', KEYS[2], '#', seq)
 end
-renew(KEYS[1], ARGV[1], now, tonumber(ARGV[2]))
 return {now, tonumber(seq)}

@@ -2,6 +2,8 @@
 -- KEYS  1 dead  2 dead index  3 back  4 ledger
 -- ARGV  a dead letter's key, and what its bytes become ('': they stay); oldest first (100 at most)
 -- Returns how many came back.
+redis.call('HDEL', KEYS[1], '-')
+redis.call('ZREM', KEYS[2], '-')
 local moved = 0
 for i = 1, #ARGV, 2 do
   local key = ARGV[i]

@@ -42,6 +42,7 @@ end
 
 -- The very first write is one that a full server never refuses; the next ones pass then.
 redis.call('HDEL', held, '-')
+redis.call('HSET', held, '#', seq)
 renew(leases, consumer, now, lease_ms)
 local listed = fold_foreign(q, wake, ledger)
 
@@ -55,23 +56,25 @@ end
 local function drop(field)
   local first, size = read_list()
   if size == 0 then return end
+  count(ledger, field, size)
   local gone = 0
   for i = first, first + size - 1, 500 do
     gone = gone + redis.call('HDEL', held, unpack(ARGV, i, math.min(i + 499, first + size - 1)))
   end
-  count(ledger, field, gone)
+  count(ledger, field, gone - size)
   settled = settled + gone
 end
 drop('handled')
 drop('expired')
 local first, size = read_list()
+local died = 0
 for i = first, first + size - 1, 2 do
   local stored = redis.call('HGET', held, ARGV[i])
   if stored then
     local birth, attempts, deaths, since, body = unpack_stored(stored)
+    count(ledger, 'retried', 1)
     redis.call('ZADD', delayed, whole(now + tonumber(ARGV[i + 1])), pack_stored(birth, attempts + 1, deaths, since, body))
     redis.call('HDEL', held, ARGV[i])
-    count(ledger, 'retried', 1)
     settled = settled + 1
   end
 end
@@ -79,9 +82,10 @@ first, size = read_list()
 for i = first, first + size - 1, 2 do
   local stored = redis.call('HGET', held, ARGV[i])
   if stored then
+    count(ledger, 'died', 1)
     put_dead(dead, dead_index, consumer .. ':' .. ARGV[i], now, stored, ARGV[i + 1])
     redis.call('HDEL', held, ARGV[i])
-    count(ledger, 'died', 1)
+    died = died + 1
     settled = settled + 1
   end
 end
@@ -89,9 +93,9 @@ first, size = read_list()
 for i = first + size - 1, first, -1 do -- newest first, so that the oldest is the next to be taken
   local stored = redis.call('HGET', held, ARGV[i])
   if stored then
+    count(ledger, 'handed_back', 1)
     redis.call('RPUSH', back, stored)
     redis.call('HDEL', held, ARGV[i])
-    count(ledger, 'handed_back', 1)
     settled = settled + 1
   end
 end
@@ -101,9 +105,16 @@ local messages, fields, bytes = {}, {}, 0
 local function take(stored)
   local i = #messages + 1
   messages[i] = stored
-  fields[2 * i - 1] = seq .. '-' .. i
-  fields[2 * i] = stored
+  fields[#fields + 1] = seq .. '-' .. i
+  fields[#fields + 1] = stored
   bytes = bytes + #stored
+end
+-- After each source, before anything is asked that was not asked yet.
+local function keep()
+  for i = 1, #fields, 500 do
+    redis.call('HSET', held, unpack(fields, i, math.min(i + 499, #fields)))
+  end
+  fields = {}
 end
 local function room() return #messages < n and bytes < 1048576 end
 
@@ -137,28 +148,37 @@ while room() do
     if alone then break end
   end
 end
+keep()
 
 local function take_due(most)
   if most <= 0 then return end
   local due = redis.call('ZRANGEBYSCORE', delayed, '-inf', whole(now), 'LIMIT', 0, most)
+  if #due > 0 then redis.call('ZREM', delayed, '-') end
+  local mild = {}
   for _, stored in ipairs(due) do
-    if not room() then return end
-    redis.call('ZREM', delayed, stored)
-    local birth, attempts, deaths, since, body = unpack_stored(stored)
-    if since == '0' then stored = pack_stored(birth, attempts, deaths, whole(now), body) end
+    local _, _, deaths = unpack_stored(stored)
     if deaths > 0 then
       redis.call('LPUSH', back, stored) -- from there it travels alone
-    elseif not is_too_large(body, stored) then
-      take(stored)
+      redis.call('ZREM', delayed, stored)
+    else
+      mild[#mild + 1] = stored
     end
   end
+  for _, stored in ipairs(mild) do
+    if not room() then break end
+    local birth, attempts, deaths, since, body = unpack_stored(stored)
+    redis.call('ZREM', delayed, stored)
+    if since == '0' then stored = pack_stored(birth, attempts, deaths, whole(now), body) end
+    if not is_too_large(body, stored) then take(stored) end
+  end
+  keep()
 end
 
 -- Straight from the lists: give each its header.
 local function take_listed(list)
   while room() do
     local got = redis.call('RPOP', list, math.min(16, n - #messages))
-    if not got then return end
+    if not got then break end
     for _, body in ipairs(got) do
       listed = listed - 1
       if not is_too_large(body) then
@@ -166,6 +186,7 @@ local function take_listed(list)
       end
     end
   end
+  keep()
 end
 
 if not alone and room() then
@@ -173,14 +194,9 @@ if not alone and room() then
   take_due(before > 0 and math.ceil((n - #messages) / 2) or n - #messages)
   take_listed(wake)
   take_listed(q)
-  take_due(n - #messages)
   if listed ~= before then redis.call('HSET', ledger, 'listed', listed) end
+  take_due(n - #messages)
 end
 count(ledger, 'died', large)
-if large > 0 or at > 9 then cap_dead(dead, dead_index, ledger, tonumber(ARGV[7])) end
-
-for i = 1, #fields, 500 do
-  redis.call('HSET', held, unpack(fields, i, math.min(i + 499, #fields)))
-end
-redis.call('HSET', held, '#', seq)
+if large + died > 0 then cap_dead(dead, dead_index, ledger, tonumber(ARGV[7])) end
 return finish(settled, large, messages)

@@ -17,19 +17,23 @@ from flask_redis_queue.protocol import SendRequest, Settlement, TurnRequest
 
 from ..apps import QUEUE
 
-_DEAD = json.dumps({"cause": "failed", "why": "in a test"})
+DEAD = json.dumps({"cause": "failed", "why": "in a test"})
 
 
 class Places:
     """One queue, and where each of its messages is."""
 
-    def __init__(self, url: str) -> None:
-        config = load({"REDIS_URL": url, "REDIS_QUEUE_MAX_BYTES": 1024}, {})
+    def __init__(self, url: str, **settings: Any) -> None:
+        config = load({"REDIS_URL": url, "REDIS_QUEUE_MAX_BYTES": 1024, **settings}, {})
         self.broker = Broker(make_pool(config, 5), config)
         self.inspector = Inspector(self.broker.pool)
         self.client = redis.Redis.from_url(url)
         self.names: set[str] = set()
-        self._seq = 0
+        self._seqs: dict[str, int] = {}
+
+    def enter(self, who: str) -> None:
+        """Let a consumer in."""
+        self._seqs[who] = self.broker.enter(QUEUE, who)
 
     def send(self, *names: str, delay_ms: int = 0) -> None:
         """Send messages that are called so."""
@@ -38,16 +42,26 @@ class Places:
         assert "ok" == self.broker.send(request)[0]
         self.names |= set(names)
 
-    def turn(self, n: int, **settled: Any) -> list[str]:
-        """:return: The tags that one turn of the consumer took."""
-        self._seq += 1
-        request = TurnRequest("worker", self._seq, Settlement(**settled), n, True)
-        reply = self.broker.turn(QUEUE, request)
+    def next_turn(self, who: str, n: int, **settled: Any) -> TurnRequest:
+        """:return: What a consumer asks next; it holds nothing that runs."""
+        self._seqs[who] += 1
+        return TurnRequest(who, self._seqs[who], Settlement(**settled), n, True)
+
+    def turn(self, n: int, who: str = "worker", **settled: Any) -> list[str]:
+        """:return: The tags that one turn of a consumer took."""
+        reply = self.broker.turn(QUEUE, self.next_turn(who, n, **settled))
         assert "ok" == reply.status
         return [one.tag for one in reply.deliveries]
 
     def check(self, *finished: str) -> None:
         """Look into every key: each message that is not finished stands in one, once."""
+        self.names -= set(finished)
+        places = self.places()
+        assert dict.fromkeys(self.names, 1) == {n: places[n] for n in places if n in self.names}
+        assert 0 == self.inspector.status(QUEUE).missing
+
+    def places(self) -> Counter[str]:
+        """:return: In how many places each message stands, by its name."""
         values: list[bytes] = []
         for key in self.client.keys("*"):
             match self.client.type(key):
@@ -57,21 +71,19 @@ class Places:
                     values += self.client.hvals(key)
                 case b"zset":
                     values += self.client.zrange(key, 0, -1)
-        found: Counter[str] = Counter()
-        for value in values:
-            name = value.rpartition(b"\n")[2].strip(b'"x ').decode(errors="replace")
-            if name in self.names:
-                found[name] += 1
-        self.names -= set(finished)
-        assert dict.fromkeys(self.names, 1) == dict(found)
-        assert 0 == self.inspector.status(QUEUE).missing
+        return Counter(name_of(value) for value in values)
+
+
+def name_of(stored: bytes) -> str:
+    """:return: What a message is called, given its bytes, with or without a header."""
+    return stored.rpartition(b"\n")[2].strip(b'"x ').decode(errors="replace")
 
 
 @pytest.fixture
 def places(redis_url: str) -> Places:
     """An empty queue, and a consumer that has entered."""
     made = Places(redis_url)
-    made.broker.enter(QUEUE, "worker")
+    made.enter("worker")
     return made
 
 
@@ -91,7 +103,7 @@ def test_invariant_1_settling_moves_each_message_once(places: Places) -> None:
         handled=[tags[0]],
         expired=[tags[1]],
         retried=[(tags[2], 60_000)],
-        dead=[(tags[3], _DEAD)],
+        dead=[(tags[3], DEAD)],
         handed_back=[tags[4]],
     )
     places.check("a", "b")
@@ -121,9 +133,8 @@ def test_invariant_1_burying_moves_each_message_once(places: Places) -> None:
     places.check()
     for number in range(12):  # each takes the one that has waited longest; each may die 5 times
         name = f"worker-{number}"
-        seq = places.broker.enter(QUEUE, name)
-        request = TurnRequest(name, seq + 1, Settlement(), 3, True)
-        assert 1 == len(places.broker.turn(QUEUE, request).deliveries)
+        places.enter(name)
+        assert 1 == len(places.turn(3, name))
         assert places.broker.bury(QUEUE, name, known=True)[0]
         places.check()
     assert 3 == places.inspector.status(QUEUE).dead
