@@ -35,7 +35,7 @@ handles, say so:
     "producer where it has none or knows a queue that it does not handle]",
 )
 @click.option(
-    "--user", "name", metavar="NAME", help="Its name.  [default: app-role, or app-role-role]"
+    "--user", "name", metavar="NAME", help="Its name.  [default: the app's and its roles]"
 )
 @click.pass_context
 def acl(context: click.Context, roles: tuple[rules.Role, ...], name: str | None) -> None:
