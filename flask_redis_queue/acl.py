@@ -7,7 +7,7 @@ calls, with what it calls of the shared part.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from . import broker, inspector
@@ -61,24 +61,36 @@ def keys(role: Role, queue: str) -> list[str]:
     return [queue, k.wake, k.delayed, k.ledger, k.back, k.seen("*"), k.dedup("*")]
 
 
-def rule(role: Role, name: str, queues: Iterable[str], *, knows_setinfo: bool) -> str:
-    """Write one line of a file of users.
+def rule(name: str, roles: Mapping[Role, Iterable[str]], *, knows_setinfo: bool) -> str:
+    """Write the line of one user for a file of users.
 
-    :param role: What the user is for.
+    A second line for the same user would be refused there, and would take away what the first one
+    gave behind ``ACL SETUSER``.
+
     :param name: Its name.
-    :param queues: The queues that it may use.
+    :param roles: All that the user is for, each with the queues that it may use for that.
     :param knows_setinfo: Whether the server knows ``CLIENT SETINFO`` (Redis 7.2 and later, Valkey):
         others do not start with a file that names it.
     :return: The line, with ``PASSWORD`` for the password.
     """
-    allowed = commands(role)
-    if knows_setinfo:
-        allowed.add("client|setinfo")
-    patterns = [f"~{pattern}" for queue in queues for pattern in keys(role, queue)]
+    allowed = {"client|setinfo"} if knows_setinfo else set()
+    by_queue: dict[str, list[str]] = {}
+    for role, queues in roles.items():
+        allowed |= commands(role)
+        for queue in queues:
+            by_queue.setdefault(queue, []).extend(keys(role, queue))
     granted = [f"+{command}" for command in sorted(allowed)]
+    patterns = [f"~{one}" for queue, some in by_queue.items() for one in _distinct(queue, some)]
     return " ".join(
         ["user", name, "on", ">PASSWORD", "resetchannels", "-@all", *granted, *patterns]
     )
+
+
+def _distinct(queue: str, patterns: Iterable[str]) -> list[str]:
+    """:return: Each pattern once, and none that the one for all keys of the queue covers."""
+    once = list(dict.fromkeys(patterns))
+    everything = f"{{{queue}}}:*"
+    return [queue, everything] if everything in once else once
 
 
 def _commands_of(script: Script) -> set[str]:

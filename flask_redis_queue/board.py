@@ -8,11 +8,17 @@ running, and hands the rest on.
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from .voice import Voice
+
+_VOICE = 256
+"""Where in the first page the bytes of :mod:`.voice` begin; before them, who is ready."""
 _HEAD = 256
 _SLOT, _SLOTS = 32, 1000
 _DONE = 64 * 1024
@@ -144,17 +150,19 @@ class Board:
     def __init__(self, path: str, processes: int) -> None:
         size = mmap.PAGESIZE + processes * QUEUES * _SEAT
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            if os.fstat(descriptor).st_size < size:
-                os.ftruncate(descriptor, size)  # sparse: what is not used takes no room
-            self._memory = mmap.mmap(descriptor, size)
-        finally:
-            os.close(descriptor)
+        if os.fstat(descriptor).st_size < size:
+            os.ftruncate(descriptor, size)  # sparse: what is not used takes no room
+        self._memory = mmap.mmap(descriptor, size)
+        self._lock = _FileLock(descriptor)
 
     def seats(self, process: int) -> list[Seat]:
         """:return: The seats of one process, counted from 0; one for each queue."""
         first = mmap.PAGESIZE + process * QUEUES * _SEAT
         return [Seat(self._memory, first + number * _SEAT) for number in range(QUEUES)]
+
+    def voice(self, process: int) -> Voice:
+        """:return: What one process, counted from 0, may say for all of them."""
+        return Voice(self._memory, _VOICE, process, self._lock)
 
     def set_ready(self, process: int, is_ready: bool) -> None:
         """Note whether a process consumes."""
@@ -163,3 +171,22 @@ class Board:
     def is_ready(self, process: int) -> bool:
         """:return: Whether a process consumes."""
         return bool(self._memory[process])
+
+
+class _FileLock:
+    """Keeps other threads and processes out; a process that dies lets go of it.
+
+    :param descriptor: Of the file.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._threads = threading.Lock()  # to the system, the threads of a process are one
+
+    def __enter__(self) -> None:
+        self._threads.acquire()
+        fcntl.lockf(self._descriptor, fcntl.LOCK_EX)
+
+    def __exit__(self, *details: object) -> None:
+        fcntl.lockf(self._descriptor, fcntl.LOCK_UN)
+        self._threads.release()

@@ -35,6 +35,7 @@ from .protocol import TurnReply
 from .runners import OwnThread, Runner, Threads
 from .stopping import StopSwitch
 from .subscription import Gone, Subscription
+from .voice import Voice
 from .waiting import Waiters
 
 _WEIGH = 0.1
@@ -59,6 +60,7 @@ class Consumer:
         for (else its ``timeout=`` is over).
     :param concurrency: How many threads run handlers.
     :param seats: Where a supervisor reads what it does, one for each queue.
+    :param voice: What it may say of trouble for its supervisor's whole command.
     """
 
     def __init__(
@@ -75,15 +77,13 @@ class Consumer:
         on_stuck: Callable[[bool], None] = lambda is_stopping: None,
         concurrency: int = 1,
         seats: Sequence[Seat] = (),
+        voice: Voice | None = None,
     ) -> None:
-        self.name = name
-        self.queues = list(queues)
-        self.tally = Tally()
+        self.name, self.queues, self.tally = name, list(queues), Tally()
         self.limits, self.concurrency = limits, concurrency
         self._broker, self._blocking_pool = broker, blocking_pool
-        self._sender = sender
-        self._on_ready, self._on_stuck = on_ready, on_stuck
-        self._outage = Outage(broker.config)
+        self._sender, self._on_ready, self._on_stuck = sender, on_ready, on_stuck
+        self._outage = Outage(broker.config, voice)
         guards = [Guard() for _ in range(concurrency)]
         self._switch = StopSwitch(stop_timeout, guards, self._stuck)
         pairs = zip_longest(self.queues, seats[: len(self.queues)])
@@ -95,10 +95,8 @@ class Consumer:
         self._runner = self._make_runner(processors, guards)
         self._waiters: Waiters | None = None
         self._until, self._pace = float("inf"), Pace(broker.config.prefetch)
-        self._pauses = Pauses()
-        self._lock = threading.Lock()
-        self._block = self._weigh_at = 0.0
-        self._started = False
+        self._pauses, self._lock, self._started = Pauses(), threading.Lock(), False
+        self._block = self._weigh_at = self._due = 0.0
 
     def _make_runner(self, processors: list[Processor], guards: list[Guard]) -> Runner:
         pairs = list(zip(processors, guards, strict=True))
@@ -154,11 +152,11 @@ class Consumer:
     def _start(self) -> None:
         """Do once all that a consumer does, so that "ready" is true when it is said."""
         for one in self._subscriptions:
-            asked = time.monotonic()
+            self._due = time.monotonic()
             if not one.is_entered:
                 one.enter()
             one.turn(0)
-            self._outage.end(asked)
+            self._outage.end(self._due)
             one.beat()
             try:
                 self._broker.try_wait(self._blocking_pool, one.queue)
@@ -218,7 +216,7 @@ class Consumer:
         except (diagnosis.NotSent, RedisError) as error:
             if diagnosis.kind(error) != "away":
                 raise
-            self._switch.event.wait(self._outage.begin(error, 0))
+            self._switch.event.wait(self._outage.begin(error, False, self._due))
 
     def _round(self) -> None:
         """Run what the first queue that has something gives; if none has, wait."""
@@ -230,6 +228,7 @@ class Consumer:
                 if one.ready:
                     self._block = 0.0
                     self._keeper.busy(True)
+                    self._due = float("inf")  # of what handlers take, Redis is not accused
                     self._runner.take_up(one)
                     return
             except Gone:
@@ -257,8 +256,9 @@ class Consumer:
             n = 0
         elif self._pauses.is_probing(one.queue):
             n = 1
+        self._due = time.monotonic() + self._block
         reply = one.turn(n, block=self._block)
-        self._outage.end(asked)
+        self._outage.end(asked, self._due)
         self._pauses.note_operator(one.queue, reply.paused)
         for birth in reply.large:
             self.tally.count(self._judge.refuse_unread(one.queue, birth))

@@ -27,6 +27,7 @@ def leave(subscriptions: Sequence[Subscription], outage: Outage, sender: object)
     :param outage: Where trouble is told.
     :param sender: The app, for signals.
     """
+    unfinished = []
     for one in subscriptions:
         try:
             if one.is_entered:
@@ -36,11 +37,9 @@ def leave(subscriptions: Sequence[Subscription], outage: Outage, sender: object)
         except Gone:
             outage.tell_lost(one.queue, *one.abandon(), sender)
         except (diagnosis.NotSent, RedisError):
-            _logger.warning(
-                "%s: could not tell Redis that this consumer ends; what it holds is handed on when "
-                "its lease lapses",
-                one.queue,
-            )
+            unfinished.append(one.queue)
+    if unfinished:
+        outage.tell_unfinished(unfinished)
 
 
 def give_up(subscriptions: Sequence[Subscription], guard: Guard, judge: Processor) -> int:

@@ -85,13 +85,14 @@ class LeaseKeeper:
             beat = time.monotonic() >= next_beat
             if beat:
                 next_beat = time.monotonic() + self._interval
+            asked = time.monotonic()
             try:
                 self._round(beat)
             except (diagnosis.NotSent, RedisError) as error:
                 if diagnosis.kind(error) != "away":
                     self.error = error
                     return
-                self._stop.wait(self._outage.begin(error, int(self._busy.is_set())))
+                self._stop.wait(self._outage.begin(error, self._busy.is_set(), asked))
             except Exception:
                 # This thread must not end: without it the consumer is taken for dead.
                 _logger.exception("The lease thread met an error and goes on.")

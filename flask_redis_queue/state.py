@@ -31,6 +31,7 @@ from .pace import Limits
 from .processor import Processor
 from .publisher import Publisher
 from .registry import Registry
+from .voice import Voice
 
 EXTENSION = "redis_queue"
 _MARGIN = 5.0
@@ -120,6 +121,7 @@ class AppState:
         on_stuck: Callable[[bool], None] = lambda is_stopping: None,
         concurrency: int = 1,
         seats: Sequence[Seat] = (),
+        voice: Voice | None = None,
     ) -> Consumer:
         """Make a consumer; its handlers are imported already.
 
@@ -148,6 +150,7 @@ class AppState:
             on_stuck,
             concurrency,
             seats,
+            voice,
         )
 
     @property

@@ -86,6 +86,7 @@ class Supervisor:
         self._broker = broker
         self._on_ready: Callable[[], None] | None = on_ready
         self._workers = [_Worker(number) for number in range(plan.processes)]
+        self._voices = [board.voice(number) for number in range(plan.processes)]
         self._events: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._alive, self._alive_end = os.pipe()
         self._stop_by: float | None = None
@@ -201,19 +202,29 @@ class Supervisor:
         if self._stop_by is not None and code == -signal.SIGTERM:
             code = 0  # told before it could listen
         self._bury(worker, code)
-        if code in HOPELESS and not was_ready and self._code is None:
+        # Who consumed may have ended with any code, by its handler; but not have said the sentence.
+        is_hopeless = not was_ready or self._is_refused
+        if code in HOPELESS and is_hopeless and self._code is None:
             self._code = code
             self._stop(signal.SIGTERM)
         if self._stop_by is not None or (self._plan.once and code >= 0 and code != 1):
             worker.code = code if code >= 0 else 1
+            self._voices[worker.number].forget()
             return
         # Who consumed is needed at once; who did not get so far may not get there next time either.
         delay = 0.0 if was_ready else worker.wait
         worker.wait = _FIRST_WAIT if was_ready else min(worker.wait * 2, _LONGEST_WAIT)
         worker.start_at = time.monotonic() + delay
 
+    @property
+    def _is_refused(self) -> bool:
+        """:return: Whether a worker has said that Redis refuses what it does: all meet the same."""
+        return self._voices[0].was_said("refused")
+
     def _bury(self, worker: _Worker, code: int) -> None:
         """Free what a worker held, and say so if it ended badly."""
+        if self._is_refused:
+            return  # it would refuse us too; who could not leave has said what becomes of it
         running = back = dead = 0
         for seat in self._board.seats(worker.number):
             report = seat.read()

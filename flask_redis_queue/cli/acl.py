@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import click
 
@@ -14,7 +15,13 @@ _EPILOG = """
 \b
 Examples:
   flask --app supply queue acl --role producer >users.acl
-  flask --app inventory queue acl --role consumer --role operator
+  flask --app inventory queue acl --role operator --user anna >>users.acl
+
+\b
+A consumer may not send. An app that handles a queue and knows another one is
+both, so that its handlers may send there; where they send to a queue that it
+handles, say so:
+  flask --app inventory queue acl --role consumer --role producer
 """
 
 
@@ -24,25 +31,34 @@ Examples:
     "roles",
     type=click.Choice(rules.ROLES),
     multiple=True,
-    help="What the user is for; may be repeated.  [default: what the app does]",
+    help="What the user is for; may be repeated.  [default: consumer where the app has handlers, "
+    "producer where it has none or knows a queue that it does not handle]",
 )
-@click.option("--user", "name", metavar="NAME", help="Its name.  [default: app-role]")
+@click.option(
+    "--user", "name", metavar="NAME", help="Its name.  [default: the app's and its roles]"
+)
 @click.pass_context
 def acl(context: click.Context, roles: tuple[rules.Role, ...], name: str | None) -> None:
-    """Print the least that Redis users need for the queues of this app.
+    """Print the least that a Redis user needs for the queues of this app.
 
-    A producer sends, a consumer handles, an operator looks and brings dead letters back. Put a
-    password in the place of PASSWORD. The lines go into Redis's file of users, or, without their
-    first word, behind ACL SETUSER.
+    A producer sends, a consumer handles, an operator looks and brings dead letters back; one line
+    has all that the user is for. Put a password in the place of PASSWORD. The line goes into
+    Redis's file of users, or, without its first word, behind ACL SETUSER.
     """
     state = loading.load_state(context)
     with asking(state):
         version = state.inspector.server().version
-    registry = state.registry
-    for role in roles or (("consumer",) if registry.handlers else ("producer",)):
-        queues = registry.handled_queues if role == "consumer" else registry.known_queues
-        user = name or re.sub(r"[^A-Za-z0-9._-]", "-", f"{state.app.name}-{role}")
-        click.echo(rules.rule(role, user, queues, knows_setinfo=_knows_setinfo(version)))
+    handled, known = state.registry.handled_queues, state.registry.known_queues
+    wanted = tuple(dict.fromkeys(roles)) or _roles_of_app(handled, known)
+    queues = {role: handled if role == "consumer" else known for role in wanted}
+    user = name or re.sub(r"[^A-Za-z0-9._-]", "-", "-".join([state.app.name, *wanted]))
+    click.echo(rules.rule(user, queues, knows_setinfo=_knows_setinfo(version)))
+
+
+def _roles_of_app(handled: Sequence[str], known: Sequence[str]) -> tuple[rules.Role, ...]:
+    if not handled:
+        return ("producer",)
+    return ("consumer",) if set(known) <= set(handled) else ("consumer", "producer")
 
 
 def _knows_setinfo(version: str) -> bool:

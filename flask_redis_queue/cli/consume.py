@@ -121,7 +121,7 @@ def consume(context: click.Context, /, queues: tuple[str, ...], **options: Any) 
     state = loading.load_state(context)
     output = make_output(options["log_format"], bar=None)
     tell_ready = partial(_ready, output, started, options["quiet"])
-    with asking(state):
+    with asking(state), workers.refused_once(place):
         consumer = _make_consumer(state, queues, options, output, place, tell_ready)
         facts = wait_for(state, consumer.queues, output, options["wait_for_redis"])
         if place is not None:
@@ -162,6 +162,7 @@ def _make_consumer(
         on_stuck=lambda is_stopping: _exit_stuck(output, is_stopping),
         concurrency=options["concurrency"],
         seats=place.seats() if place else (),
+        voice=place.voice() if place else None,
     )
 
 

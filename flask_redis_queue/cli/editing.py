@@ -23,7 +23,8 @@ def edit(
 ) -> dict[str, bytes]:
     """Write a dead letter anew, with another payload.
 
-    :param state: Whose contract checks the payload.
+    :param state: Whose contract checks the payload: of its type, or of the handler that takes what
+        has none.
     :param chosen: The one dead letter, by its queue.
     :param payload: In wire form.
     :return: Its new bytes, by its key.
@@ -36,7 +37,9 @@ def edit(
     (one,) = records
     message = one.message
     if message is None or message.type is None:
-        return {one.key: encode_json(payload)}
+        handler = state.registry.find(one.delivery.queue, None)
+        untyped = handler.contract if handler is not None else None
+        return {one.key: encode_json(untyped.to_wire(payload) if untyped else payload)}
     contract = state.registry.contracts.get(message.type)
     wire = contract.to_wire(payload) if contract is not None else payload
     return {one.key: encode(replace(message, data=wire), "cloudevents")}

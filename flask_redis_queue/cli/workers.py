@@ -6,14 +6,20 @@ import os
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
+
 from ..board import Board, Seat
 from ..consumer import Consumer
+from ..exceptions import QueueRefused
 from ..state import AppState
 from ..supervisor import Plan, Supervisor
+from ..voice import Voice
+from . import loading
 
 _SEAT = "FLASK_REDIS_QUEUE_SEAT"
 
@@ -34,6 +40,10 @@ class Place:
     def seats(self) -> list[Seat]:
         """:return: One for each queue."""
         return self.board.seats(self.number)
+
+    def voice(self) -> Voice:
+        """:return: What it may say for all workers."""
+        return self.board.voice(self.number)
 
     def set_ready(self) -> None:
         """Tell the supervisor that it consumes."""
@@ -65,6 +75,21 @@ def stop_with_supervisor(descriptor: int, consumer: Consumer) -> None:
         consumer.stop()
 
     threading.Thread(target=watch, name="supervisor-watch", daemon=True).start()
+
+
+@contextmanager
+def refused_once(place: Place | None) -> Iterator[None]:
+    """Have one worker only say that Redis refuses what all of them do.
+
+    :param place: Of this worker; ``None``: it is none, and says everything.
+    :raises click.exceptions.Exit: If another one says it.
+    """
+    try:
+        yield
+    except QueueRefused as error:
+        if place is None or place.voice().is_first("refused"):
+            raise
+        raise click.exceptions.Exit(loading.REFUSED) from error
 
 
 def supervise(

@@ -316,3 +316,27 @@ def test_a_dead_letter_is_edited(shop: Shop) -> None:
     )
     assert "placed 14" in (output := shop.run("consume", "-b")[1])
     assert ("placed 15" in output, 0) == (True, shop.json("queue", "status")[0]["missing"])
+
+
+def test_an_edited_untyped_dead_letter_is_checked_too(shop: Shop) -> None:
+    """By the contract of the handler that it goes to; by none where that is not one handler."""
+    shop.client.lpush("orders", b"\xff", b'{"number": "x"}')
+    assert 6 == shop.run("consume", "-b", "-q")[0]
+    letters = shop.json("queue", "dead", "list")
+    assert [None, None] == [one["type"] for one in letters]
+    for one in letters:
+        code, output = shop.run("queue", "dead", "replay", one["key"], "--edit", '{"number": 5.7}')
+        assert (2, True) == (code, "number: Not a valid integer." in output), output
+        assert 2 == len(shop.json("queue", "dead", "list"))
+    good = ("queue", "dead", "replay", letters[0]["key"], "--edit", '{"number": 5}')
+    assert {"orders": 1} == shop.json(*good)
+    (found,) = shop.json("queue", "peek", "orders")
+    assert (None, {"number": 5}) == (found["type"], found["data"])
+    with (shop.folder / "shop.py").open("a") as app:
+        app.write("""
+@queue.handler(queue="orders")
+def place_any(order):
+    pass
+""")
+    anything = ("queue", "dead", "replay", letters[1]["key"], "--edit", '"anything"')
+    assert {"orders": 1} == shop.json(*anything)

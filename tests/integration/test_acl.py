@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 from flask import Flask
+from marshmallow import Schema, fields
 
-from flask_redis_queue import QueueRefused, Reject, Retry, acl
+from flask_redis_queue import QueueRefused, RedisQueue, Reject, Retry, acl, message
 from flask_redis_queue.broker import Broker
 from flask_redis_queue.cli import queue as queue_command
 from flask_redis_queue.clients import make_pool
@@ -19,6 +21,20 @@ from flask_redis_queue.protocol import Settlement, TurnRequest
 
 from ..apps import GOODS, QUEUE, StockSupplied, make_app
 from ..servers import RealServer
+
+
+@message("order.placed", queue="orders")
+class OrderPlaced(Schema):
+    """What the handlers of these tests send on."""
+
+    number = fields.Integer(required=True)
+
+
+def make_forwarder(url: str) -> tuple[Flask, RedisQueue]:
+    """:return: An app that knows a queue which it does not handle."""
+    app = Flask("tests.app")
+    app.config["REDIS_URL"] = url
+    return app, RedisQueue(app, contracts=[StockSupplied, OrderPlaced])
 
 
 def produce(url: str) -> None:
@@ -108,7 +124,7 @@ def grant(client: redis.Redis, role: acl.Role, *more: str) -> str:
     :return: What it logs in with.
     """
     client.execute_command("ACL DELUSER", role)
-    line = acl.rule(role, role, [QUEUE], knows_setinfo=False).replace("PASSWORD", "secret")
+    line = acl.rule(role, {role: [QUEUE]}, knows_setinfo=False).replace("PASSWORD", "secret")
     client.execute_command("ACL SETUSER", *line.split()[1:], *more)
     return f"{role}:secret@"
 
@@ -148,16 +164,87 @@ def test_a_role_sees_nothing_else(own_server: RealServer, role: acl.Role) -> Non
 
 
 def test_the_command_prints_what_the_app_does(redis_url: str) -> None:
-    """A consumer's line for an app with handlers, for its own queues."""
+    """A consumer's line for an app with handlers, for its own queues; a producer's without."""
+    app, queue = make_app(redis_url)
+    (line,) = _lines(app)
+    assert line.startswith("user tests.app-producer on >PASSWORD resetchannels -@all ")
+    assert (True, False) == (" +set " in line, " +blmove " in line)
+    queue.handler(StockSupplied)(lambda supplied: None)
+    (line,) = _lines(app)
+    assert line.startswith("user tests.app-consumer on >PASSWORD resetchannels -@all ")
+    assert line.endswith(f" ~{QUEUE} ~{{{QUEUE}}}:*")
+    assert (False, True) == (" +set " in line, " +blmove " in line)
+    assert _lines(app, "--user", "x")[0].startswith("user x on >PASSWORD ")
+
+
+def test_what_handlers_send_belongs_to_the_app(redis_url: str) -> None:
+    """Queues that it knows and does not handle make it a producer, too."""
+    app, queue = make_forwarder(redis_url)
+    queue.handler(StockSupplied)(lambda supplied: None)
+    (line,) = _lines(app)
+    assert line.startswith("user tests.app-consumer-producer on ")
+    assert (True, True) == (" +set " in line, " +blmove " in line)
+    patterns = line.split()[line.split().index(f"~{QUEUE}") :]
+    assert [f"~{QUEUE}", f"~{{{QUEUE}}}:*", "~orders", "~{orders}:wake"] == patterns[:4]
+    assert "~{orders}:*" not in patterns
+
+
+@pytest.mark.parametrize("roles", [["producer", "consumer"], ["operator", "producer"], acl.ROLES])
+def test_one_user_is_one_line(redis_url: str, roles: list[acl.Role]) -> None:
+    """All that its roles need, and each word once: a file with two lines for a user is refused."""
     app, queue = make_app(redis_url)
     queue.handler(StockSupplied)(lambda supplied: None)
-    result = _run(app, "acl")
-    assert (0, 1) == (result.exit_code, len(result.output.splitlines())), result.output
-    assert result.output.startswith("user tests.app-consumer on >PASSWORD resetchannels -@all ")
-    assert result.output.endswith(f" ~{QUEUE} ~{{{QUEUE}}}:*\n")
-    both = _run(app, "acl", "--role", "producer", "--role", "operator", "--user", "x")
-    assert ["user x on >PASSWORD"] * 2 == [line[:19] for line in both.output.splitlines()]
+    (line,) = _lines(app, *(f"--role={role}" for role in [*roles, *roles]), "--user", "svc")
+    words = line.split()
+    assert len(words) == len(set(words))
+    granted = {word[1:] for word in words if word[0] == "+"} - {"client|setinfo"}
+    assert set().union(*(acl.commands(role) for role in roles)) == granted
+    assert [f"~{QUEUE}", f"~{{{QUEUE}}}:*"] == [word for word in words if word[0] == "~"]
 
 
-def _run(app: Flask, *arguments: str) -> Any:
-    return app.test_cli_runner().invoke(queue_command, arguments)
+def test_the_line_as_a_whole_is_enough(own_server: RealServer, tmp_path: Path) -> None:
+    """A server starts with it as its file of users; a handler that sends on does all with it."""
+    arguments = ("--role", "producer", "--role", "consumer", "--user", "svc")
+    for number, given in enumerate([(), arguments]):
+        app, queue = make_forwarder(own_server.url)
+        queue.handler(StockSupplied)(lambda supplied: None)
+        (line,) = _lines(app, *given)
+        users = tmp_path / f"users{number}.acl"
+        users.write_text(line.replace("PASSWORD", "secret") + "\n")
+        folder = tmp_path / f"server{number}"
+        folder.mkdir()
+        server = RealServer(folder, aclfile=str(users))
+        server.start()
+        try:
+            name = line.split()[1]
+            assert [1, 2] == _send_on(server.url.replace("//", f"//{name}:secret@"))
+        finally:
+            server.kill()
+
+
+def _send_on(url: str) -> list[int]:
+    """Send, and have a handler send to another queue, and to its own.
+
+    :return: Which runs its handler saw.
+    """
+    app, queue = make_forwarder(url)
+    seen: list[int] = []
+
+    @queue.handler(StockSupplied)
+    def handle(supplied: Any) -> None:
+        seen.append(len(seen) + 1)
+        queue.send(OrderPlaced, {"number": len(seen)})
+        if len(seen) == 1:
+            queue.send(StockSupplied, GOODS)
+
+    with app.app_context():
+        queue.send(StockSupplied, GOODS)
+    queue.consumer(app, max_messages=2, max_seconds=20).check()
+    assert 2 == queue.consumer(app, max_messages=2, max_seconds=20).run().handled
+    return seen
+
+
+def _lines(app: Flask, *arguments: str) -> list[str]:
+    result = app.test_cli_runner().invoke(queue_command, ["acl", *arguments])
+    assert 0 == result.exit_code, result.output
+    return [str(line) for line in result.output.splitlines()]

@@ -12,7 +12,7 @@ FLOORS = [
     ["exceptions", "signals", "keys", "retry", "durations", "functions", "memory"],
     [
         *("codec", "envelope", "protocol", "options", "contracts", "schemas", "handlers"),
-        *("registry", "config", "board"),
+        *("registry", "config", "board", "voice"),
     ],
     [
         "clients",
