@@ -8,7 +8,7 @@ from .ledger import APPLIED, READY
 
 FACTOR = 5
 """A goal is asserted at so many times its value, for machines differ."""
-LOST, BACK = "Redis connection lost", "Redis back"
+LOST, BACK = "Redis connection lost", "is back after"
 
 
 def start_ready(fleet: Fleet, count: int = 1) -> list[str]:

@@ -212,7 +212,7 @@ def test_redis_killed_and_back(own_server: RealServer, tmp_path: Path) -> None:
     consumer.send_signal(signal.SIGTERM)
     consumer.wait(20)
     output = log.read_text()
-    assert (1, 1) == (output.count("connection lost"), output.count("Redis back")), output
+    assert (1, 1) == (output.count("connection lost"), output.count("is back after")), output
     assert 0 == shop.status().missing
 
 
