@@ -290,7 +290,7 @@ class Consumer:
             self._pauses.begin(one.queue, outcome.message, outcome.error)
             one.give_up_ready()
         elif self._pauses.is_probing(one.queue):
-            self._pauses.end(one.queue)
+            self._pauses.end(one.queue, took)
 
     def _may_start(self) -> bool:
         limit = self.limits.max_messages

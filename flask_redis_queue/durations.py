@@ -10,6 +10,7 @@ Duration = float | int | str | timedelta
 """Seconds as a number, a :class:`~datetime.timedelta`, or text such as ``"250ms"`` or ``"2d"``."""
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_LONGEST = 36_525 * 86_400.0
 _TEXT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\s*", re.ASCII)
 
 
@@ -20,7 +21,7 @@ def seconds(value: Duration, *, name: str = "duration") -> float:
         ``d`` behind it. A bare number is seconds.
     :param name: What the value is called in the error.
     :return: Seconds, not negative.
-    :raises ValueError: If it is none of these, negative, or not finite.
+    :raises ValueError: If it is none of these, negative, or more than a hundred years.
     """
     if isinstance(value, timedelta):
         found = value.total_seconds()
@@ -35,6 +36,8 @@ def seconds(value: Duration, *, name: str = "duration") -> float:
         raise ValueError(f"{name} is {value!r}. {_ALLOWED}")
     if not math.isfinite(found) or found < 0:
         raise ValueError(f"{name} is {value!r}. {_ALLOWED}")
+    if found > _LONGEST:
+        raise ValueError(f"{name} is {value!r}. Use at most a hundred years.")
     return found
 
 

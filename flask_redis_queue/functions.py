@@ -50,6 +50,19 @@ def is_async(function: Callable[..., Any]) -> bool:
     )
 
 
+def text_of(error: BaseException) -> str:
+    """Ask an exception for its text, whatever comes.
+
+    :param error: The exception.
+    :return: Its text, which can be written as UTF-8: half a surrogate pair is spelled out.
+    """
+    try:
+        said = str(error)
+    except Exception as trouble:
+        return f"(its text cannot be had: {type(trouble).__name__})"
+    return said.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def check_handler(function: Callable[..., Any]) -> None:
     """Refuse a function that no message could be given to.
 
@@ -58,6 +71,11 @@ def check_handler(function: Callable[..., Any]) -> None:
     """
     if not callable(function):
         raise ConfigurationError(f"@handler decorates functions, not {function!r}.")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise ConfigurationError(
+            f"{place_of(function)} has a yield, so that a call of it runs nothing. A handler is a "
+            "plain or an async function without one."
+        )
     try:
         signature = inspect.signature(function)
     except ValueError:
@@ -80,10 +98,13 @@ def user_frames(error: BaseException) -> list[Frame]:
     """
     found = []
     for frame in traceback.extract_tb(error.__traceback__):
-        path = os.path.abspath(frame.filename)
+        try:
+            path = os.path.abspath(frame.filename)
+            shown = os.path.relpath(path)
+        except (OSError, ValueError):  # the working folder is gone, or on another drive
+            path = shown = frame.filename
         if path.startswith(_NOT_USERS) or not os.path.exists(path):
             continue
-        shown = os.path.relpath(path)
         shown = path if shown.startswith("..") else shown
         number = frame.lineno or 0
         source = linecache.getline(path, number).strip()

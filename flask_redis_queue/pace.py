@@ -56,8 +56,10 @@ class Tally:
                 self.dead += 1
             case Expired():
                 self.expired += 1
-            case HandBack() | Paused():
+            case HandBack():
                 self.handed_back += 1
+            case Paused():
+                pass  # it waits on its queue, and is tried again here
 
 
 class Pace:

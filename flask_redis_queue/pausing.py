@@ -12,6 +12,7 @@ import threading
 import time
 
 from .envelope import Message
+from .functions import text_of
 
 _logger = logging.getLogger("flask_redis_queue")
 
@@ -59,7 +60,7 @@ class Pauses:
             wait = min(self._waits.get(queue, _FIRST / 2) * 2, _LONGEST)
             self._waits[queue] = wait
             self._until[queue] = now + wait * random.uniform(0.5, 1.0)
-            said = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            said = f"{type(error).__name__}: {text_of(error).partition(chr(10))[0]}"
             if queue not in self._since:
                 self._since[queue] = self._told[queue] = now
                 _logger.warning(
@@ -81,11 +82,17 @@ class Pauses:
                     message.id,
                 )
 
-    def end(self, queue: str) -> None:
-        """Note that a message of a resting queue got through."""
+    def end(self, queue: str, took: float) -> None:
+        """Note that a message of a resting queue got through.
+
+        :param queue: Which queue.
+        :param took: For how many seconds its handler ran: one that was begun before the trouble
+            says nothing of it.
+        """
         with self._lock:
-            since = self._since.pop(queue, None)
-            if since is not None:
+            since = self._since.get(queue)
+            if since is not None and time.monotonic() - took >= since:
+                del self._since[queue]
                 self._until.pop(queue, None)
                 self._waits.pop(queue, None)
                 _logger.warning("%s goes on after %.0fs", queue, time.monotonic() - since)

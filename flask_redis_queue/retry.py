@@ -35,8 +35,8 @@ class RetryPolicy:
             raise ValueError(f"max_attempts is {self.max_attempts!r}. Use a whole number from 1.")
         if self.max_attempts < 1:
             raise ValueError(f"max_attempts is {self.max_attempts}. Use a whole number from 1.")
-        if not self.factor >= 1:
-            raise ValueError(f"factor is {self.factor!r}. Use a number from 1.")
+        if not isinstance(self.factor, (int, float)) or not 1 <= self.factor <= 1000:
+            raise ValueError(f"factor is {self.factor!r}. Use a number from 1 to 1000.")
         object.__setattr__(self, "_min", seconds(self.min, name="min"))
         object.__setattr__(self, "_max", seconds(self.max, name="max"))
         if self._max < self._min:

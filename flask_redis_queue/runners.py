@@ -14,7 +14,7 @@ from typing import Protocol
 
 from .envelope import Delivery
 from .guard import Guard, Interrupted
-from .outcomes import Outcome
+from .outcomes import HandBack, Outcome
 from .processor import Processor
 from .subscription import Subscription
 
@@ -159,7 +159,7 @@ class Threads:
                 self._run_one(processor)
             except Interrupted:
                 continue  # meant for a handler that had just ended
-            except Exception:
+            except BaseException:
                 # A thread less would be a slower consumer that nobody notices.
                 _logger.exception("A handler thread met an error and goes on.")
         processor.close()
@@ -176,11 +176,12 @@ class Threads:
             self._condition.notify_all()
         one, delivery = found
         started = time.perf_counter()
+        outcome: Outcome = HandBack()  # should this very code fail, it is not held for ever
         try:
             outcome = processor.process(delivery, one.now)
+        finally:
             one.finish(delivery, outcome)
             self._on_outcome(one, outcome, time.perf_counter() - started)
-        finally:
             with self._condition:
                 self.running -= 1
                 self._condition.notify_all()

@@ -25,5 +25,6 @@ class StockSupplied(Schema):
 def make_app(url: str, **config: Any) -> tuple[Flask, RedisQueue]:
     """:return: An app and its queue."""
     app = Flask("tests.app")
-    app.config.update(REDIS_URL=url, **config)
+    # A machine that is busy with other tests is not a Redis that is away.
+    app.config.update({"REDIS_QUEUE_SEND_TIMEOUT": "10s", "REDIS_URL": url, **config})
     return app, RedisQueue(app, contracts=StockSupplied)

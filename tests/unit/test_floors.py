@@ -25,7 +25,7 @@ FLOORS = [
         "timetravel",
         "acl",
     ],
-    ["guard", "processor", "outcomes", "publisher"],
+    ["guard", "processor", "judging", "outcomes", "publisher"],
     [
         *("consumer", "subscription", "runners", "lease", "pace", "outage", "pausing"),
         *("stopping", "waiting", "farewell", "holdings"),

@@ -26,8 +26,8 @@ def test_trouble_that_stays_is_said_again_and_names_the_probe(
         probes += 1
         clock.now += pauses.left("goods")
     assert 50 < probes < 120
-    pauses.end("goods")
-    pauses.end("goods")
+    pauses.end("goods", 0.0)
+    pauses.end("goods", 0.0)
     begin, *again, end = [record.getMessage() for record in caplog.records]
     assert begin.startswith("goods rests: OSError: no route. Its messages wait")
     assert 2 == len(again)
