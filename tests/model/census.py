@@ -9,16 +9,14 @@ from collections import Counter
 
 from . import inside
 from .actor import Fault, Local
-from .states import NAMES
 from .world import View, World
 
+# Of both in one state: each of them alone is also seen by a search in which only the first to enter
+# ever does anything, for either may be the first.
+BOTH_TURNED = "states in which both have had a turn"
+BOTH_HOLD = "states in which both hold a message"
 ZOMBIES = "states in which a zombie has an outcome of what another holds"
 REFUSED = "times such a zombie's turn came to nothing"
-
-
-def took(name: str) -> str:
-    """:return: What counts that a consumer took something."""
-    return f"times that {name} took a message"
 
 
 class Census:
@@ -34,15 +32,15 @@ class Census:
     def state(self, content: int, everybody: tuple[Local, Local]) -> None:
         """Look at a state that is new."""
         view = self._world.view(content)
-        for name, local in zip(NAMES, everybody, strict=True):
+        turned = holding = 0
+        for local in everybody:
             if local.one is None or not local.is_entered:
                 continue
-            if inside.turns(local.one):
-                self.counts[f"states in which {name} has had a turn"] += 1
-            if view.held.get(local.one.consumer):
-                self.counts[f"states in which {name} holds a message"] += 1
-            if _is_zombie(view, local):
-                self.counts[ZOMBIES] += 1
+            turned += inside.turns(local.one) > 0
+            holding += bool(view.held.get(local.one.consumer))
+            self.counts[ZOMBIES] += _is_zombie(view, local)
+        self.counts[BOTH_TURNED] += turned == 2
+        self.counts[BOTH_HOLD] += holding == 2
 
     def act(
         self, name: str, content: int, local: Local, action: str, fault: Fault | None, knows: Local
@@ -52,7 +50,7 @@ class Census:
             return
         view = self._world.view(content)
         if knows.known().keys() - local.known().keys():
-            self.counts[took(name)] += 1
+            self.counts[f"times that {name} took a message"] += 1
         if _is_zombie(view, local):
             again = "a repeated one" if inside.pending(local.one) else "its first"
             lost = f", {fault.kind}" if fault else ""
