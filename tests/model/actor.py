@@ -13,7 +13,7 @@ from flask_redis_queue.broker import Broker
 from flask_redis_queue.config import load
 from flask_redis_queue.envelope import Delivery
 from flask_redis_queue.holdings import Holdings
-from flask_redis_queue.outcomes import Ack, DeadLetter, HandBack, Outcome, RetryLater
+from flask_redis_queue.outcomes import Ack, DeadLetter, Outcome, RetryLater
 from flask_redis_queue.protocol import Settlement, TurnRequest
 from flask_redis_queue.subscription import Gone, Subscription
 
@@ -21,12 +21,15 @@ from . import inside
 from .numbers import Numbers
 from .world import LEASE, QUEUE, RETRY_SECONDS, Command, World
 
-OUTCOMES: dict[str, Outcome] = {
-    "ack": Ack(None),  # type: ignore[arg-type]
-    "retry": RetryLater(None, RETRY_SECONDS),  # type: ignore[arg-type]
-    "dead": DeadLetter(None, "rejected", "in a test"),
-    "hand back": HandBack(),
-}
+
+def outcome_of(what: str, name: str) -> Outcome:
+    """:return: What becomes of the message of this name, which stands where a message would."""
+    message: Any = name
+    if what == "ack":
+        return Ack(message)
+    if what == "retry":
+        return RetryLater(message, RETRY_SECONDS)
+    return DeadLetter(message, "rejected", "in a test")
 
 
 class Fault(NamedTuple):
@@ -122,7 +125,7 @@ _PLAIN = frozenset({str, int, bool, bytes, type(None), Delivery})
 _LISTS = frozenset({list, tuple, deque})
 _RECORDS = {
     kind: tuple(field.name for field in dataclasses.fields(kind))
-    for kind in (Settlement, TurnRequest, Ack, DeadLetter, HandBack, RetryLater)
+    for kind in (Settlement, TurnRequest, Ack, DeadLetter, RetryLater)
 }
 
 
@@ -227,7 +230,7 @@ class Actors:
                     one.turn(int(rest))
                 case "finish":
                     (delivery,) = inside.running(one)
-                    one.finish(delivery, OUTCOMES[rest])
+                    one.finish(delivery, outcome_of(rest, delivery.raw.decode()))
                     if rest == "ack":
                         return one.consumer, delivery.tag, delivery.raw.decode()
                 case "give":

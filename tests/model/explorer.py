@@ -2,7 +2,7 @@
 
 The scripts run on a real server, and the consumers are the package's own. Two histories that end in
 the same contents and knowledge are one state. ``python -m tests.model.explorer --depth N --seconds
-S`` looks further than the tests do, ``--world late`` or ``forgetful`` into other worlds.
+S`` looks further than the tests do, ``--world zombie`` or another of ``worlds.py`` elsewhere.
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from flask_redis_queue.protocol import SendRequest
 
 from ..servers import RealServer
-from . import inside
 from .actor import Actors, Fault, Local
+from .census import Census
 from .numbers import Numbers, numbered
 from .rules import Rules, Violation
-from .states import NAMES, Bounds, Result, State, Step, tell
-from .world import KEYS, QUEUE, Command, World
+from .states import NAMES, Bounds, Result, State, Step, actions, tell
+from .world import KEYS, QUEUE, SCRIPTS, Command, World
+from .worlds import WORLDS
 
 
 class Explorer:
@@ -37,22 +38,22 @@ class Explorer:
         self.world, self.bounds = world, bounds
         self.actors = Actors(world, bounds.forgets, numbers)
         self.rules = Rules(world, self.actors)
+        self.census = Census(world)
         world.on_new = self.rules.check_content
         self._acts: dict[tuple[int, int, int], list[tuple[Step, int, Local, Command | None]]] = {}
         self._from: dict[State, tuple[State, Step] | None] = {}
         self._trying = ""
 
-    def run(self) -> Result:
+    def run(self, histories: Sequence[tuple[str, ...]] = ()) -> Result:
         """Go through all of it.
 
+        :param histories: Those that must be among what is seen.
         :return: What was seen.
         :raises Violation: With the shortest history that leads there.
         """
         started = time.monotonic()
-        start = self._start()
-        self._from[start] = None
-        frontier, transitions, depth, drained = [start], 0, 0, 0
         until = started + self.bounds.seconds if self.bounds.seconds else float("inf")
+        frontier, transitions, depth, drained = self._stages(), 0, 0, 0
         while frontier and depth < self.bounds.depth and time.monotonic() < until:
             following: list[State] = []
             for state in frontier:
@@ -66,8 +67,37 @@ class Explorer:
                         drained += self._look(after)
             frontier, depth = following, depth + bool(following)
         seconds = time.monotonic() - started
-        contents = len(self.world.contents)
-        return Result(len(self._from), transitions, depth, seconds, contents, drained)
+        contents, counts = len(self.world.contents), self.census.counts
+        missed = [" · ".join(one) for one in histories if not self._has_seen(one)]
+        return Result(
+            len(self._from), transitions, depth, seconds, contents, drained, counts, missed
+        )
+
+    def _stages(self) -> list[State]:
+        """:return: Where the path begins, and where each of its steps leads."""
+        state = self._start()
+        stages = [state]
+        self._from[state] = None
+        for told in self.bounds.path:
+            before, (step, state) = state, self._follow(state, told)
+            self._from[state] = (before, step)
+            self._look(state)
+            stages.append(state)
+        return stages
+
+    def _follow(self, state: State, told: str) -> tuple[Step, State]:
+        for step, after in self._guarded(state):
+            if tell(step) == told:
+                return step, after
+        raise LookupError(f"{told!r} is not what can happen after {self._history(state)}")
+
+    def _has_seen(self, history: tuple[str, ...]) -> bool:
+        state = self._start()
+        for told in history:
+            _, state = self._follow(state, told)
+            if state not in self._from:
+                return False
+        return True
 
     def _start(self) -> State:
         content = self.world.empty
@@ -96,6 +126,7 @@ class Explorer:
             raise
 
     def _look(self, state: State) -> int:
+        self.census.state(state.content, state.locals)
         try:
             return self.rules.check_state(len(self._from), state.content, state.locals)
         except Violation as violation:
@@ -119,8 +150,9 @@ class Explorer:
                 pair = (local, state.locals[1]) if index == 0 else (state.locals[0], local)
                 if late is None:
                     yield step, self._changed(state, content, locals=pair)
-                elif state.late is None:
-                    yield step, self._changed(state, content, locals=pair, late=late)
+                elif len(state.late) < self.bounds.late:
+                    both = tuple(sorted((*state.late, late), key=repr))
+                    yield step, self._changed(state, content, locals=pair, late=both)
         view = self.world.view(state.content)
         for name, mark in view.leases.items():
             bury = self._bury(state.content, name)
@@ -148,10 +180,12 @@ class Explorer:
                 content, sure = self._send(state.content, "m3", fault)
                 sender = "done" if sure else "doubtful"
                 yield ("sender", "sends", fault), self._changed(state, content, sender=sender)
-        if state.late is not None:
-            content, _ = self.world.apply(state.content, state.late)
+        for at, command in enumerate(state.late):
+            content, _ = self.world.apply(state.content, command)
             self.rules.check_late(state.content, content, state.locals)
-            yield ("late request", "arrives", None), self._changed(state, content, late=None)
+            others = (*state.late[:at], *state.late[at + 1 :])
+            told = f"late {SCRIPTS[command[1]]}"
+            yield (told, "arrives", None), self._changed(state, content, late=others)
         if state.before not in (-1, state.content):
             yield (
                 ("server", "forgets", None),
@@ -184,11 +218,12 @@ class Explorer:
     def _try(
         self, content: int, name: str, local: Local
     ) -> Iterator[tuple[Step, int, Local, Command | None]]:
-        for action in self._actions(local):
+        for action in actions(local, self.bounds):
             self._trying = tell((name, action, None))
             after, knows = self.actors.act(content, name, local, action, None)
             self.rules.check_step(content, after, local, knows)
             self.rules.check_clock(content, after, local, action)
+            self.census.act(name, content, local, action, None, knows)
             yield (name, action, None), after, knows, None
             requests = (
                 0 if action in ("crash", "beat") or "dies" in action else self.actors.wire.requests
@@ -198,32 +233,13 @@ class Explorer:
                 self._trying = tell((name, action, fault))
                 after, knows = self.actors.act(content, name, local, action, fault)
                 self.rules.check_step(content, after, local, knows)
+                self.census.act(name, content, local, action, fault, knows)
                 yield (name, action, fault), after, knows, self.actors.wire.late
 
-    def _actions(self, local: Local) -> Iterator[str]:
-        one = local.one
-        if one is not None:
-            yield "crash"
-        if one is None or not one.is_entered:
-            if local.number < self.bounds.incarnations or (
-                one is not None and inside.entering(one)
-            ):
-                yield "enter"
-            return
-        if inside.seq(one) < self.bounds.turns:
-            yield "turn 1"
-            if inside.pending(one) is None:  # else the first request is repeated, whatever is asked
-                yield "turn 2"
-        yield "dies, and its supervisor says so"
-        yield "beat"
-        yield "leave"
-        if local.running:
-            yield from ("finish ack", "finish retry", "finish dead")
-            if inside.ready(one):
-                yield "give"
 
-
-def explore(server: RealServer, bounds: Bounds) -> Result:
+def explore(
+    server: RealServer, bounds: Bounds, histories: Sequence[tuple[str, ...]] = ()
+) -> Result:
     """Go through a world on a server that nothing else uses.
 
     :return: What was seen.
@@ -232,7 +248,7 @@ def explore(server: RealServer, bounds: Bounds) -> Result:
     link = client.connection_pool.get_connection()
     try:
         with numbered() as numbers:
-            return Explorer(World(link), bounds, numbers).run()
+            return Explorer(World(link), bounds, numbers).run(histories)
     finally:
         client.connection_pool.release(link)
         client.close()
@@ -244,14 +260,18 @@ def main() -> int:
     :return: 1 if a rule was broken.
     """
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--world", choices=WORLDS, default="plain")
     parser.add_argument("--depth", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=0)
     parser.add_argument("--incarnations", type=int, default=2)
     parser.add_argument("--turns", type=int, default=4)
-    parser.add_argument("--world", choices=["plain", "late", "forgetful"], default="plain")
     given = parser.parse_args()
-    late, forgets = given.world == "late", given.world == "forgetful"
-    bounds = Bounds(given.depth, given.seconds, given.incarnations, given.turns, late, forgets)
+    bounds = WORLDS[given.world].bounds._replace(
+        depth=given.depth,
+        seconds=given.seconds,
+        incarnations=given.incarnations,
+        turns=given.turns,
+    )
     with tempfile.TemporaryDirectory() as folder:
         server = RealServer(Path(folder), appendonly="no")
         server.start()

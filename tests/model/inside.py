@@ -9,6 +9,9 @@ from flask_redis_queue.envelope import Delivery
 from flask_redis_queue.protocol import TurnRequest
 from flask_redis_queue.subscription import Subscription
 
+INCARNATION = 1_000_000
+"""The first incarnation of a queue begins at sequence 0, the next one here, and so on."""
+
 
 def ready(one: Subscription) -> Sequence[Delivery]:
     """:return: What waits to be run."""
@@ -23,6 +26,17 @@ def running(one: Subscription) -> list[Delivery]:
 def seq(one: Subscription) -> int:
     """:return: The number of its last turn."""
     return one._seq
+
+
+def turns(one: Subscription) -> int:
+    """:return: How many turns its incarnation has had, numbers that a resync skipped among them."""
+    return one._seq % INCARNATION
+
+
+def unsettled(one: Subscription) -> set[str]:
+    """:return: Names of messages whose outcome the server has not confirmed."""
+    outcomes = (*one._holds._in_flight, *one._holds._unsettled)
+    return {str(getattr(outcome, "message", "")) for outcome in outcomes}
 
 
 def pending(one: Subscription) -> TurnRequest | None:

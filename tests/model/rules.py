@@ -6,10 +6,15 @@ from . import inside
 from .actor import Actors, Local
 from .world import KEYS, QUEUE, View, World
 
-_EVERY = 40
+_EVERY = 80
 """From one state in so many it is tried that everything comes to its end."""
-_IDLE = 4
-"""Turns that bring nothing: one repeats a lost request, one may resync, one settles after it."""
+_BARREN = 5
+"""Turns in a row that bring nothing, after which no other would.
+
+At most four of them lie before one that does: one repeats a lost request, one resyncs, one settles
+(what it retries is due only then), and one finds that due, but, where it took a consumer down, puts
+it where it waits to be delivered alone.
+"""
 
 
 class Violation(AssertionError):
@@ -160,16 +165,16 @@ class Rules:
 
         if local.one is None:
             act("enter")
-        idle = 0
-        while local.is_entered and idle < _IDLE:
+        barren = 0
+        while local.is_entered and (local.running or barren < _BARREN):
             content = self._world.edit(content, KEYS.delayed, lambda _, __: b"past")
             assert local.one is not None
             if local.running:
                 act("finish ack")
-                idle = 0
+                barren = 0
             else:
                 act("turn 2")
-                idle += 1
+                barren += 1
         if leave and local.is_entered:
             act("leave")
             left = self._unfinished(self._world.view(content))

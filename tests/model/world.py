@@ -39,7 +39,7 @@ return out
 Content = tuple[tuple[str, bytes, tuple[bytes, ...]], ...]
 """Every key in order of its name: what it is, and its members, without times."""
 Command = tuple[Any, ...]
-NAMES = {
+SCRIPTS = {
     one.digest: one.name
     for one in vars(scripts).values()
     if isinstance(one, Script) and one.name != "_common"
