@@ -176,7 +176,9 @@ class Fleet:
         os.kill(self.workers[name].pid, signal.SIGTERM)
 
     def _hurt(self, name: str, *, for_good: bool = False) -> None:
-        if not self.is_naive:
+        if self.is_naive:
+            self.witness.hurt_naive(name)
+        else:
             self.witness.hurt(self.server.client(), name, for_good=for_good)
 
     # Redis -------------------------------------------------------------------------------------
