@@ -152,7 +152,8 @@ def test_witness_notes_what_is_held_and_started(tmp_path: Path, redis_url: str) 
 def test_witness_judges_the_naive_pair_alike(tmp_path: Path) -> None:
     """What was popped and not finished is at risk; what was finished, or popped after, is not."""
     pen, witness = Pen(tmp_path, "c1"), ledger.Witness(tmp_path)
-    for line in (f"{STARTED} p-1", f"{APPLIED} p-1", f"{STARTED} p-1", f"{STARTED} p-2"):
+    finished = [f"{mark} {id}" for id in ("p-0", "p-1") for mark in (STARTED, APPLIED)]
+    for line in (*finished, f"{STARTED} p-1", f"{STARTED} p-2"):
         pen.write(*line.split())
     witness.hurt_naive("c1")
     witness.hurt_naive("c1")  # hurt again in the same handler: still one effect more

@@ -49,6 +49,7 @@ class Order:
     :param url: Which Redis.
     :param settings: More lines for ``app.config``.
     :param work: Seconds that a handler takes.
+    :param gate: A file; handlers do not end before it is there. Empty: none.
     :param pause: Seconds between two sends.
     :param most: How many a producer sends; 0: until SIGTERM.
     :param skew: Seconds by which its clock is ahead of the server's.
@@ -62,6 +63,7 @@ class Order:
     url: str
     settings: dict[str, Any]
     work: float = 0.001
+    gate: str = ""
     pause: float = 0.003
     most: int = 0
     skew: float = 0.0
@@ -85,6 +87,8 @@ def make_consuming_app(order: Order) -> tuple[Flask, RedisQueue]:
         id = current_message.id
         pen.write(STARTED, id)
         time.sleep(order.work)
+        while order.gate and not Path(order.gate).exists():
+            time.sleep(0.01)
         pen.write(APPLIED, id)
 
     def tell(sender: object, message: Any) -> None:
