@@ -146,7 +146,8 @@ class Chaos:
 
     def _kill_consumer(self, whom: float) -> None:
         name, worker = self._pick("consume", whom), self._worker(whom)
-        if worker and self.fleet.kill_worker(name, worker - 1):
+        others = [one for one in sorted(self.fleet.names("consume")) if one != name]
+        if worker and any(self.fleet.kill_worker(one, worker - 1) for one in (name, *others)):
             self.faults["kill worker"] += 1
             return
         self._resume.pop(name, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Iterable
@@ -130,13 +131,16 @@ class Fleet:
         """Kill one of the processes that a supervisor has, and note what it leaves behind.
 
         :param name: The supervisor.
-        :param number: Of the worker, from 0.
-        :return: Whether it was there and had begun to work.
+        :param number: Of the worker, from 0; if it has not begun to work, another.
+        :return: Whether there was one.
         """
-        pid = self._halt_worker(name, number)
-        if pid:
-            os.kill(pid, signal.SIGKILL)
-        return bool(pid)
+        many = self.workers[name].order.processes
+        for one in range(many):
+            pid = self._halt_worker(name, (number + one) % many)
+            if pid:
+                os.kill(pid, signal.SIGKILL)
+                return True
+        return False
 
     def stop(self, name: str, number: int = 0) -> None:
         """Make it stand still, and note what it holds meanwhile.
@@ -161,8 +165,11 @@ class Fleet:
         pid = int(ready[-1][2]) if ready else 0
         if pid not in processes.children(self.workers[name].pid):
             return 0
-        os.kill(pid, signal.SIGSTOP)
-        eventually(lambda: processes.state(pid) == "T", f"{consumer} stands still", 60)
+        processes.send(pid, signal.SIGSTOP)
+        settled = ("T", "Z", "")  # it may have been killed just now
+        eventually(lambda: processes.state(pid) in settled, f"{consumer} stands still", 60)
+        if processes.state(pid) != "T":
+            return 0
         self.witness.hurt(self.server.client(), consumer)
         return pid
 
@@ -280,6 +287,8 @@ class Fleet:
         self.end_all("produce")
         self._drain()
         self.end_all("consume")
+        said = "".join(path.read_text() for path in sorted(self.folder.glob("c*.out")))
+        self.failed_starts += re.findall(r".*worker \d+ ended with exit code.*", said)
         return self.verdict()
 
     def verdict(self) -> Verdict:
