@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .fleet import LEASE, Fleet
 from .ledger import Verdict
@@ -35,6 +36,8 @@ ROUND = {
 """What one round of the plan has, in random order."""
 _CUT = 0.004
 """Which part of all commands loses its connection, half before and half after they were applied."""
+_WORKERS_FIRST = 5
+"""One kill in so many hits the supervisor, if there is one, and the others its workers."""
 _PAUSE = (0.0, 0.4)
 """Seconds between two faults; an arbitrary moment is the point."""
 
@@ -91,11 +94,12 @@ class Chaos:
     :param fleet: Whom to hurt.
     :param seed: Of the plan.
     :param threads: Handler threads of each consumer.
+    :param processes: Worker processes of each consumer.
     """
 
-    def __init__(self, fleet: Fleet, seed: int, threads: int = 1) -> None:
+    def __init__(self, fleet: Fleet, seed: int, threads: int = 1, processes: int = 1) -> None:
         self.fleet = fleet
-        self._threads = threads
+        self._size: dict[str, Any] = {"threads": threads, "processes": processes}
         self.faults: Counter[str] = Counter()
         self._seed = seed
         self._cuts = random.Random(~seed)
@@ -111,7 +115,7 @@ class Chaos:
         for _ in range(PRODUCERS):
             fleet.start("produce")
         for _ in range(CONSUMERS):
-            fleet.start("consume", threads=self._threads)
+            fleet.start("consume", **self._size)
         fleet.proxy.cut_reply(lambda _: self._cuts.random() < _CUT / 2, sys.maxsize)
         fleet.proxy.cut_request(lambda _: self._cuts.random() < _CUT / 2, sys.maxsize)
         for pause, name, whom in plan(self._seed):
@@ -141,10 +145,22 @@ class Chaos:
         return names[int(whom * len(names))]
 
     def _kill_consumer(self, whom: float) -> None:
-        name = self._pick("consume", whom)
+        name, worker = self._pick("consume", whom), self._worker(whom)
+        others = [one for one in sorted(self.fleet.names("consume")) if one != name]
+        if worker and any(self.fleet.kill_worker(one, worker - 1) for one in (name, *others)):
+            self.faults["kill worker"] += 1
+            return
         self._resume.pop(name, None)
         self.fleet.kill(name)
-        self.fleet.start("consume", threads=self._threads)
+        self.fleet.start("consume", **self._size)
+
+    def _worker(self, whom: float) -> int:
+        """:return: Which worker of a supervisor is meant, from 1; 0: the supervisor itself."""
+        processes = self._size["processes"]
+        if processes == 1:
+            return 0
+        dice = int(whom * 1e6) % (_WORKERS_FIRST * processes)  # other digits than those of _pick
+        return dice % processes + 1 if dice >= processes else 0
 
     def _kill_producer(self, whom: float) -> None:
         name = self._pick("produce", whom)
@@ -154,7 +170,7 @@ class Chaos:
     def _stop_consumer(self, whom: float) -> None:
         name = self._pick("consume", whom)
         if name not in self._resume:
-            self.fleet.stop(name)
+            self.fleet.stop(name, max(0, self._worker(whom) - 1))
         self._resume[name] = time.monotonic() + LEASE + 0.3 + whom
 
     def _kill_redis(self, whom: float) -> None:
@@ -185,6 +201,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0, help="default: 60")
     parser.add_argument("--naive", action="store_true", help="hurt the LPUSH/BRPOP pair instead")
     parser.add_argument("--threads", type=int, default=1, help="handler threads; default: 1")
+    parser.add_argument("--processes", type=int, default=1, help="workers of each; default: 1")
     parser.add_argument("--fsync", default="no", help="of Redis; see fleet.py; default: no")
     given = parser.parse_args()
     seed = random.randrange(10**6) if given.seed is None else given.seed
@@ -194,7 +211,9 @@ def main() -> int:
         tempfile.TemporaryDirectory() as folder,
         Fleet(Path(folder), naive=given.naive, fsync=given.fsync) as fleet,
     ):
-        outcome = Chaos(fleet, seed, given.threads).run(lambda _: time.monotonic() >= end)
+        outcome = Chaos(fleet, seed, given.threads, given.processes).run(
+            lambda _: time.monotonic() >= end
+        )
         verdict = outcome.verdict
         print(f"{outcome}\nseed {seed}")
         for what in ("lost", "ghosts", "unexplained", "unacknowledged", "residue"):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,7 +19,8 @@ from ..apps import GOODS, QUEUE, StockSupplied, make_app
 from ..conftest import eventually
 from ..proxy import Proxy
 from ..servers import RealServer
-from .forker import Forker
+from . import processes
+from .forker import Forker, Worker
 from .ledger import (
     ACKNOWLEDGED,
     ATTEMPTED,
@@ -40,23 +41,6 @@ SETTINGS = {
     "REDIS_QUEUE_MAX_LENGTH": 1000,  # keeps producers from running away from hurt consumers
     "REDIS_QUEUE_MAX_DELIVERIES": 1000,  # a run kills so often that honest messages would die of it
 }
-
-
-@dataclass
-class Worker:
-    """One producer or consumer.
-
-    :param order: What it does.
-    :param pid: Its process.
-    """
-
-    order: Order
-    pid: int
-
-    @property
-    def name(self) -> str:
-        """:return: Its name."""
-        return self.order.name
 
 
 class Fleet:
@@ -127,28 +111,76 @@ class Fleet:
         return [n for n, worker in self.workers.items() if worker.order.role.endswith(role)]
 
     def kill(self, name: str) -> None:
-        """Kill it with signal 9, and note what it leaves behind."""
-        if not self._is_running(name):
-            return
-        os.kill(self.workers[name].pid, signal.SIGKILL)
-        self.wait_for_end(name)
-        self._hurt(name, for_good=True)
+        """Kill it with signal 9, and note what it leaves behind.
 
-    def stop(self, name: str) -> None:
-        """Make it stand still, and note what it holds meanwhile."""
+        Of a supervisor the workers hear of it; they finish what they do, leave, and tell themselves
+        what they have lost.
+        """
         if not self._is_running(name):
             return
-        pid = self.workers[name].pid
-        os.kill(pid, signal.SIGSTOP)
-        eventually(lambda: self.forker.state(pid) == "stopped", f"{name} stands still", 60)
-        self._hurt(name)
+        worker = self.workers[name]
+        orphans = processes.children(worker.pid)
+        os.kill(worker.pid, signal.SIGKILL)
+        self.wait_for_end(name)
+        for pid in orphans:
+            processes.send(pid, signal.SIGCONT)
+        eventually(lambda: not any(map(processes.is_there, orphans)), f"{name}'s workers end", 60)
+        self._hurt(worker, for_good=worker.order.processes == 1)
+
+    def kill_worker(self, name: str, number: int) -> bool:
+        """Kill one of the processes that a supervisor has, and note what it leaves behind.
+
+        :param name: The supervisor.
+        :param number: Of the worker, from 0; if it has not begun to work, another.
+        :return: Whether there was one.
+        """
+        many = self.workers[name].order.processes
+        for one in range(many):
+            pid = self._halt_worker(name, (number + one) % many)
+            if pid:
+                os.kill(pid, signal.SIGKILL)
+                return True
+        return False
+
+    def stop(self, name: str, number: int = 0) -> None:
+        """Make it stand still, and note what it holds meanwhile.
+
+        :param name: Who.
+        :param number: Of a supervisor: which of its workers stands still.
+        """
+        if not self._is_running(name):
+            return
+        worker = self.workers[name]
+        if worker.order.processes > 1:
+            self._halt_worker(name, number)
+            return
+        os.kill(worker.pid, signal.SIGSTOP)
+        eventually(lambda: self.forker.state(worker.pid) == "stopped", f"{name} stands still", 60)
+        self._hurt(worker)
+
+    def _halt_worker(self, name: str, number: int) -> int:
+        """Make a worker stand still, so that nobody deals with what it holds before it is noted."""
+        consumer = self.workers[name].consumers[number]
+        ready = [words for _, words in lines(self.folder, consumer) if words[0] == READY]
+        pid = int(ready[-1][2]) if ready else 0
+        if pid not in processes.children(self.workers[name].pid):
+            return 0
+        processes.send(pid, signal.SIGSTOP)
+        settled = ("T", "Z", "")  # it may have been killed just now
+        eventually(lambda: processes.state(pid) in settled, f"{consumer} stands still", 60)
+        if processes.state(pid) != "T":
+            return 0
+        self.witness.hurt(self.server.client(), consumer)
+        return pid
 
     def _is_running(self, name: str) -> bool:
         """:return: Whether it is; one that has begun to work may not end by itself."""
-        state = self.forker.state(self.workers[name].pid)
+        worker = self.workers[name]
+        state = self.forker.state(worker.pid)
         if not state.startswith("ended"):
             return True
-        assert not self.marks(READY, name), f"{name} {state}: {self.output([name])}"
+        begun = any(self.marks(READY, one) for one in worker.consumers)
+        assert not begun, f"{name} {state}: {self.output([name])}"
         self.failed_starts.append(f"{name} {state}: {self.output([name])[-200:]}")
         del self.workers[name]
         return False
@@ -169,15 +201,20 @@ class Fleet:
     def resume(self, name: str) -> None:
         """End :meth:`stop`, if it lives."""
         if name in self.workers:
-            os.kill(self.workers[name].pid, signal.SIGCONT)
+            pid = self.workers[name].pid
+            for one in (pid, *processes.children(pid)):
+                processes.send(one, signal.SIGCONT)
 
     def ask_to_end(self, name: str) -> None:
         """Send it SIGTERM."""
         os.kill(self.workers[name].pid, signal.SIGTERM)
 
-    def _hurt(self, name: str, *, for_good: bool = False) -> None:
-        if not self.is_naive:
-            self.witness.hurt(self.server.client(), name, for_good=for_good)
+    def _hurt(self, worker: Worker, *, for_good: bool = False) -> None:
+        for name in worker.consumers:
+            if self.is_naive:
+                self.witness.hurt_naive(name)
+            else:
+                self.witness.hurt(self.server.client(), name, for_good=for_good)
 
     # Redis -------------------------------------------------------------------------------------
 
@@ -191,7 +228,7 @@ class Fleet:
         time.sleep(away)
         self.server.start()
         for name in self.names("consume"):
-            self._hurt(name)
+            self._hurt(self.workers[name])
         self.proxy.accept()
 
     # Looking -----------------------------------------------------------------------------------
@@ -250,6 +287,8 @@ class Fleet:
         self.end_all("produce")
         self._drain()
         self.end_all("consume")
+        said = "".join(path.read_text() for path in sorted(self.folder.glob("c*.out")))
+        self.failed_starts += re.findall(r".*worker \d+ ended with exit code.*", said)
         return self.verdict()
 
     def verdict(self) -> Verdict:
@@ -271,7 +310,7 @@ class Fleet:
         def drained() -> bool:
             status = inspector.status(QUEUE)
             orders = [self.workers[name].order for name in self.names("consume")]
-            living = sum(o.threads if o.role == "many consume" else 1 for o in orders)
+            living = sum(o.threads if o.role == "many consume" else o.processes for o in orders)
             busy = status.waiting or status.held or status.delayed
             return not busy and (self.is_naive or len(status.consumers) == living)
 

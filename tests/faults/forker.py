@@ -6,13 +6,37 @@ import json
 import select
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from .workers import Order
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass
+class Worker:
+    """One producer or consumer.
+
+    :param order: What it does.
+    :param pid: Its process.
+    """
+
+    order: Order
+    pid: int
+
+    @property
+    def name(self) -> str:
+        """:return: Its name."""
+        return self.order.name
+
+    @property
+    def consumers(self) -> list[str]:
+        """:return: The names under which it consumes: its own, or those of its workers."""
+        if self.order.processes == 1:
+            return [self.name]
+        return [f"{self.name}.{number + 1}" for number in range(self.order.processes)]
 
 
 class Forker:

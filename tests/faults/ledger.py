@@ -194,9 +194,11 @@ def leftovers(client: redis.Redis, queue: str = QUEUE) -> list[str]:
     own = f"{{{queue}}}:"
     found = []
     for key in client.scan_iter(count=1000):
-        name = key.decode()
+        name, left = key.decode(), client.pttl(key)
+        # It may have ended since it was found, or end in this very millisecond.
+        is_gone, has_no_end = left == -2, left == -1
         passing = name.startswith((f"{own}seen:", f"{own}dedup:"))
-        if name != f"{own}ledger" and not (passing and client.pttl(key) > 0):
+        if name != f"{own}ledger" and not is_gone and (has_no_end or not passing):
             found.append(name)
     return found
 
@@ -242,20 +244,42 @@ class Witness:
         :param consumer: Who was hurt.
         :param for_good: It is dead, and will not tell what it has lost.
         """
-        written = lines(self._folder, consumer)
-        started = [words[0] for _, (mark, *words) in written if mark == STARTED]
+        started = self._started(consumer)
         holds = held(client, consumer)
         if holds is None and started and for_good:
             # Others had taken it for dead before, so that nobody can say any more what it held:
             # what it started last, and no more than it may ever hold.
             holds = {f"{consumer}-": set(started[-PREFETCH:])}
             self.unknown += 1
-        count = 0
-        for incarnation, ids in (holds or {}).items():
-            for id in ids.intersection(started):
+        self._note({name: ids.intersection(started) for name, ids in (holds or {}).items()})
+
+    def hurt_naive(self, consumer: str) -> None:
+        """Note the same of a naive consumer: to pop is to settle, so what it has not finished.
+
+        :param consumer: Who was hurt.
+        """
+        marks = self._lives(consumer)
+        applied = Counter(id for mark, id in marks if mark == APPLIED)
+        unfinished = Counter(id for mark, id in marks if mark == STARTED) - applied
+        self._note({f"{consumer}-": set(unfinished)})
+
+    def _note(self, at_risk: dict[str, set[str]]) -> None:
+        for incarnation, ids in at_risk.items():
+            for id in ids:
                 self._pen.write(UNSETTLED, id, incarnation)
-                count += 1
-        self.unsettled.append(count)
+        self.unsettled.append(sum(map(len, at_risk.values())))
+
+    def _started(self, consumer: str) -> list[str]:
+        return [id for mark, id in self._lives(consumer) if mark == STARTED]
+
+    def _lives(self, consumer: str) -> list[tuple[str, str]]:
+        """:return: Its lines; a worker has its name from the one that was killed before it."""
+        written: list[tuple[str, str]] = []
+        for _, (mark, *words) in lines(self._folder, consumer):
+            if mark == READY:
+                written.clear()
+            written.append((mark, words[0]))
+        return written
 
     def close(self) -> None:
         """Close its file."""

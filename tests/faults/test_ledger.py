@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import redis
 
@@ -15,7 +17,7 @@ from ..apps import GOODS, QUEUE, StockSupplied, make_app
 from ..conftest import eventually
 from . import ledger
 from .forker import ROOT
-from .ledger import ACKNOWLEDGED, APPLIED, ATTEMPTED, STARTED, UNSETTLED, Pen, Verdict
+from .ledger import ACKNOWLEDGED, APPLIED, ATTEMPTED, READY, STARTED, UNSETTLED, Pen, Verdict
 
 
 def verdict(folder: Path, *written: tuple[str, str], residue: tuple[str, ...] = ()) -> Verdict:
@@ -98,6 +100,32 @@ def test_residue(redis_url: str) -> None:
     assert expected == sorted(ledger.leftovers(client))
 
 
+class Passing(redis.Redis):
+    """Between the search and the question, keys end: some are gone, some have 0 ms left."""
+
+    def scan_iter(self, *args: Any, **options: Any) -> Iterator[bytes]:
+        """Find what is there, and let that end which has an end, and the lease."""
+        for key in super().scan_iter(*args, **options):
+            if super().pttl(key) > 0 or key.endswith(b":leases"):
+                self.delete(key)
+            yield key
+
+    def pttl(self, name: bytes) -> int:
+        """:return: 0 for those that were named so, else the truth."""
+        return 0 if name.endswith(b":now") else int(super().pttl(name))
+
+
+def test_what_ends_while_it_is_looked_at_is_no_residue(redis_url: str) -> None:
+    """Only what has no end at all is left over; what is gone is not."""
+    client, own = Passing.from_url(redis_url), f"{{{QUEUE}}}:"
+    for name in ("seen:1", "dedup:1", "seen:now", "dedup:now"):
+        client.set(f"{own}{name}", 1, px=60_000)
+    client.zadd(f"{own}leases", {"c1-aa": 1})
+    assert [] == ledger.leftovers(client)
+    client.set(f"{own}dedup:2", 1)
+    assert [f"{own}dedup:2"] == ledger.leftovers(client)
+
+
 def test_witness_notes_what_is_held_and_started(tmp_path: Path, redis_url: str) -> None:
     """Of what a hurt consumer holds, that which it has started; of a buried one, its last batch."""
     app, queue = make_app(redis_url)
@@ -117,6 +145,38 @@ def test_witness_notes_what_is_held_and_started(tmp_path: Path, redis_url: str) 
     witness.hurt(broker_client, "c1")
     witness.hurt(broker_client, "c1", for_good=True)
     assert ([2, 0, 2], 1) == (witness.unsettled, witness.unknown)
+    pen.close()
+    witness.close()
+
+
+def test_witness_judges_the_naive_pair_alike(tmp_path: Path) -> None:
+    """What was popped and not finished is at risk; what was finished, or popped after, is not."""
+    pen, witness = Pen(tmp_path, "c1"), ledger.Witness(tmp_path)
+    finished = [f"{mark} {id}" for id in ("p-0", "p-1") for mark in (STARTED, APPLIED)]
+    for line in (*finished, f"{STARTED} p-1", f"{STARTED} p-2"):
+        pen.write(*line.split())
+    witness.hurt_naive("c1")
+    witness.hurt_naive("c1")  # hurt again in the same handler: still one effect more
+    assert {"p-1": 1, "p-2": 1} == {
+        id: n.total() for id, n in ledger.read(tmp_path).at_risk.items()
+    }
+    assert [2, 2] == witness.unsettled
+    pen.close()
+    witness.close()
+
+
+def test_only_the_last_life_of_a_name_is_at_risk(tmp_path: Path, redis_url: str) -> None:
+    """A worker of `-p` has the name of the one before it, and has not started what that one had."""
+    client = redis.Redis.from_url(redis_url)
+    pen, witness = Pen(tmp_path, "c1.1"), ledger.Witness(tmp_path)
+    client.zadd(f"{{{QUEUE}}}:leases", {"c1.1-bb": 1})
+    client.hset(f"{{{QUEUE}}}:held:c1.1-bb", "1-1", 'x 0 1 0\n{"id": "p-1"}')
+    for line in (f"{READY} c1.1", f"{STARTED} p-1"):
+        pen.write(*line.split())
+    witness.hurt(client, "c1.1")
+    pen.write(READY, "c1.1")
+    witness.hurt(client, "c1.1")
+    assert [1, 0] == witness.unsettled
     pen.close()
     witness.close()
 

@@ -4,7 +4,7 @@ A Python that imports Flask takes 0.7 s to start, which would make 60 kills a mi
 two cores. So one process imports everything, and forks a child for each order on its standard
 input. A child builds its own app and its own connections, and a consumer then runs the very command
 `flask consume`; what it shares with its siblings is imported code. When the input ends, because the
-test run has ended in whatever way, it kills every child, the stopped ones too.
+test run has ended in whatever way, it kills its process group: every child, the stopped ones too.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from flask import Flask
 from flask.cli import ScriptInfo
@@ -36,6 +36,7 @@ from flask_redis_queue.signals import consumer_started, message_lost_lease
 
 from ..apps import GOODS, StockSupplied
 from . import naive
+from .forked import supervise_by_fork
 from .ledger import ACKNOWLEDGED, APPLIED, ATTEMPTED, READY, STARTED, UNSETTLED, Pen, lines
 
 
@@ -49,11 +50,14 @@ class Order:
     :param url: Which Redis.
     :param settings: More lines for ``app.config``.
     :param work: Seconds that a handler takes.
+    :param gate: A file; handlers do not end before it is there. Empty: none.
     :param pause: Seconds between two sends.
     :param most: How many a producer sends; 0: until SIGTERM.
     :param skew: Seconds by which its clock is ahead of the server's.
     :param threads: How many handler threads ``flask consume`` has; of ``many consume``, how many
         consumers run in the process.
+    :param processes: How many worker processes ``flask consume`` has; each has a name and a ledger
+        of its own, made from its number.
     """
 
     role: str
@@ -62,10 +66,12 @@ class Order:
     url: str
     settings: dict[str, Any]
     work: float = 0.001
+    gate: str = ""
     pause: float = 0.003
     most: int = 0
     skew: float = 0.0
     threads: int = 1
+    processes: int = 1
 
 
 def make_app(order: Order) -> tuple[Flask, RedisQueue]:
@@ -85,13 +91,15 @@ def make_consuming_app(order: Order) -> tuple[Flask, RedisQueue]:
         id = current_message.id
         pen.write(STARTED, id)
         time.sleep(order.work)
+        while order.gate and not Path(order.gate).exists():
+            time.sleep(0.01)
         pen.write(APPLIED, id)
 
     def tell(sender: object, message: Any) -> None:
         pen.write(UNSETTLED, message.id)
 
     def begin(sender: object, consumer: str) -> None:
-        pen.write(READY, consumer)
+        pen.write(READY, consumer, str(os.getpid()))
 
     # The process ends with its role, so that these need not be let go.
     message_lost_lease.connect(tell, weak=False)
@@ -102,9 +110,23 @@ def make_consuming_app(order: Order) -> tuple[Flask, RedisQueue]:
 def consume(order: Order) -> None:
     """Run ``flask consume``."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-    app, _ = make_consuming_app(order)
+    if order.processes > 1:
+        supervise_by_fork(lambda: _end_with(lambda: _work(order)))
+    _run_command(order, order.name)
+
+
+def _work(order: Order) -> None:
+    """Be a worker of ``flask consume -p``, whose number is in the environment."""
+    _live_with(int(os.environ["FORKER"]))
+    number = int(os.environ["FLASK_REDIS_QUEUE_SEAT"].partition(":")[0])
+    _run_command(order, f"{order.name}.{number + 1}")
+
+
+def _run_command(order: Order, pen: str) -> None:
+    app, _ = make_consuming_app(replace(order, name=pen))
     info = ScriptInfo(create_app=lambda: app)
-    arguments = ["-q", "--name", order.name, "--wait-for-redis", "60s", "-c", str(order.threads)]
+    counts = ["-c", str(order.threads), "-p", str(order.processes)]
+    arguments = ["-q", "--name", order.name, "--wait-for-redis", "60s", *counts]
     consume_command.main(arguments, obj=info)
 
 
@@ -210,16 +232,28 @@ def _child(order: Order, life: int) -> None:
     for source, target in ((null, 0), (out, 1), (out, 2)):
         os.dup2(source, target)
 
+    _live_with(life)
+    os.environ["FORKER"] = str(life)
+    if order.skew:
+        shift_clock(order.skew)
+    _end_with(lambda: ROLES[order.role](order))
+
+
+def _live_with(life: int) -> None:
+    """End when the forker has ended, which closes the other end of this."""
+
     def watch() -> None:
-        os.read(life, 1)  # returns when the parent is gone
+        os.read(life, 1)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-    if order.skew:
-        shift_clock(order.skew)
+
+
+def _end_with(work: Callable[[], None]) -> NoReturn:
+    """Do it, and end this process with the exit code that it comes to."""
     code = 0
     try:
-        ROLES[order.role](order)
+        work()
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
     except BaseException:
@@ -240,14 +274,12 @@ def _look(pid: int) -> str:
 def main() -> None:
     """Answer each line: an order with the child's process id, a process id with its state."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the test run, which ends us
+    os.setpgid(0, 0)  # workers of killed supervisors are nobody's children, but of this group
     life, held_open = os.pipe()
-    children: set[int] = set()
     for line in sys.stdin:
         asked = json.loads(line)
         if isinstance(asked, int):
             answer = _look(asked)
-            if answer.startswith("ended"):
-                children.discard(asked)
         else:
             # A child must not miss the signal that comes before it knows what to do with it.
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
@@ -257,11 +289,9 @@ def main() -> None:
                 signal.signal(signal.SIGINT, signal.default_int_handler)
                 _child(Order(**asked), life)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-            children.add(pid)
             answer = str(pid)
         print(answer, flush=True)
-    for pid in children:
-        os.kill(pid, signal.SIGKILL)
+    os.killpg(0, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -179,6 +179,18 @@ def test_invariant_4_a_turn_creates_no_consumer(redis_url: str) -> None:
     assert (3, []) == (inspector.status(QUEUE).waiting, inspector.status(QUEUE).consumers)
 
 
+def test_invariant_4_a_beat_of_one_that_is_gone_says_so(redis_url: str) -> None:
+    """After its burial a consumer learns of it by its beat, too, and gets no lease by it."""
+    inspector = fill(redis_url, 1)
+    broker = make_broker(redis_url)
+    zombie = subscribe(broker, "zombie")
+    zombie.turn(1)
+    broker.bury(QUEUE, zombie.consumer, known=True)
+    with pytest.raises(Gone):
+        zombie.beat()
+    assert (1, []) == (inspector.status(QUEUE).waiting, inspector.status(QUEUE).consumers)
+
+
 def test_invariant_5_a_killer_travels_alone_and_ends(redis_url: str) -> None:
     """What was held at a death comes alone; after MAX_DELIVERIES deaths it is a dead letter."""
     inspector = fill(redis_url, 3)
@@ -200,6 +212,27 @@ def test_invariant_5_a_killer_travels_alone_and_ends(redis_url: str) -> None:
     assert {1} == set(sizes)
 
 
+def test_invariant_5_a_killer_waits_until_it_is_alone(redis_url: str) -> None:
+    """It joins neither what its consumer holds nor what comes before it, and nothing joins it."""
+    fill(redis_url, 6)
+    broker = make_broker(redis_url)
+    victim, other = subscribe(broker, "victim"), subscribe(broker, "other")
+    other.turn(2)  # 0 and 1
+    victim.turn(1)  # 2, the killer
+    broker.bury(QUEUE, victim.consumer, known=True)
+    busy = TurnRequest(other.consumer, other._seq + 1, Settlement(), 5, False)
+    assert [] == broker.turn(QUEUE, busy).deliveries
+    # 0 and 1 come back, in front of the killer.
+    settlement = Settlement(handed_back=[one.tag for one in other._holds.ready])
+    nothing = TurnRequest(other.consumer, other._seq + 2, settlement, 0, True)
+    assert 2 == broker.turn(QUEUE, nothing).settled
+    heir, sizes = subscribe(broker, "heir"), []
+    while deliveries := heir.turn(5).deliveries:
+        sizes.append([delivery.deaths for delivery in deliveries])
+        run(heir)
+    assert [[0, 0], [1], [0, 0, 0]] == sizes
+
+
 def test_invariant_5_burying_needs_a_lapsed_lease(redis_url: str) -> None:
     """A consumer that has renewed in the meantime is not buried."""
     fill(redis_url, 1)
@@ -217,6 +250,42 @@ def test_invariant_6_a_jump_of_the_clock_buries_nobody(redis_url: str) -> None:
     redis.Redis.from_url(redis_url).zadd(leases, {one.consumer: 1, two.consumer: 1})
     assert [] == one.beat()
     assert [] == two.beat()
+
+
+def test_invariant_6_a_clock_that_goes_back_restarts_all_leases(redis_url: str) -> None:
+    """Leases that end in an hour: also that of one which is dead, and cannot renew it itself."""
+    one, dead = (subscribe(make_broker(redis_url), name) for name in ("one", "dead"))
+    client, leases = redis.Redis.from_url(redis_url), f"{{{QUEUE}}}:leases"
+    usual = client.zscore(leases, dead.consumer)
+    for name in (one.consumer, dead.consumer):
+        client.zincrby(leases, 3_600_000, name)
+    one.beat()
+    assert client.zscore(leases, dead.consumer) < usual + 60_000
+
+
+def test_invariant_8_a_turn_moves_a_mebibyte(redis_url: str) -> None:
+    """Large messages: a turn stops at 1 MiB, counted after each step of at most 16."""
+    client, size, step = redis.Redis.from_url(redis_url), 100_000, 16
+    for _ in range(40):
+        client.lpush(QUEUE, b"x" * size)
+    broker, bound = make_broker(redis_url), 2**20
+    broker.enter(QUEUE, "c-1")
+    taken = broker.turn(QUEUE, TurnRequest("c-1", 1, Settlement(), 100, True)).deliveries
+    assert bound <= sum(len(one.raw) for one in taken) < bound + step * size
+    # What was handed back is taken one by one.
+    settlement = Settlement(handed_back=[one.tag for one in taken])
+    again = broker.turn(QUEUE, TurnRequest("c-1", 2, settlement, 100, True)).deliveries
+    assert bound <= sum(len(one.raw) for one in again) < bound + size
+
+
+def test_invariant_8_what_is_too_large_counts_too(redis_url: str) -> None:
+    """A turn that finds only what becomes dead letters ends at 1 MiB, too."""
+    client = redis.Redis.from_url(redis_url)
+    for _ in range(40):
+        client.lpush(QUEUE, b"x" * 100_000)
+    broker = make_broker(redis_url, REDIS_QUEUE_MAX_BYTES=99_999)
+    broker.enter(QUEUE, "c-1")
+    assert 16 == len(broker.turn(QUEUE, TurnRequest("c-1", 1, Settlement(), 100, True)).large)
 
 
 def test_invariant_8_a_full_server_is_drained(own_server: RealServer) -> None:
