@@ -48,7 +48,8 @@ MUTANTS = [
     Mutant(1, _TURN, _HDEL, "", "invariant_1"),
     Mutant(1, _TURN, _HDEL, "", "invariant_1", nth=1),
     Mutant(1, _TURN, _HDEL, "", "invariant_1", nth=2),
-    Mutant(1, _TURN, "redis.call('ZREM', delayed, stored)", "", "invariant_1_due"),
+    Mutant(1, _TURN, "redis.call('ZREM', delayed, stored)", "", "refused_command"),
+    Mutant(1, _TURN, "redis.call('ZREM', delayed, stored)", "", "invariant_1_due", nth=1),
     Mutant(
         1,
         _TURN,
@@ -57,7 +58,27 @@ MUTANTS = [
         "invariant_1_what_is_too_large",
     ),
     Mutant(1, _TURN, "redis.call('RPOP', back)", "", "invariant_1"),
-    Mutant(1, "lua/bury.lua", "redis.call('UNLINK', KEYS[2])", "", "invariant_1_burying"),
+    Mutant(
+        1,
+        "lua/bury.lua",
+        "redis.call('HDEL', KEYS[2], unpack(tags, i, math.min(i + 499, #tags)))",
+        "",
+        "invariant_1_burying",
+    ),
+    # … and what Redis may refuse is asked for before anything is taken away
+    Mutant(1, _TURN, "redis.call('ZREM', delayed, '-')", "local _ = 0", "refused_command"),
+    Mutant(
+        1, "lua/bury.lua", "redis.call('ZADD', KEYS[1], 'XX'", "tonumber('0'", "refused_command"
+    ),
+    Mutant(1, "lua/replay.lua", "redis.call('ZREM', KEYS[2], '-')", "", "refused_command"),
+    Mutant(1, "lua/discard.lua", "redis.call('ZREM', KEYS[2], '-')", "", "refused_command"),
+    Mutant(
+        1,
+        "lua/send.lua",
+        "redis.call('SET', KEYS[6], ARGV[1], 'XX', 'PX', ARGV[2])",
+        "",
+        "refused_command",
+    ),
     Mutant(1, "lua/bury.lua", "redis.call('LPUSH', KEYS[3], stored)", "", "invariant_1_burying"),
     Mutant(1, "lua/replay.lua", "redis.call('HDEL', KEYS[1], key)", "", "invariant_1"),
     # 2: a repeated request carries its identity
