@@ -97,6 +97,7 @@ MUTANTS = [
     Mutant(
         3, _TURN, "if seq > last + 1 then return {'behind', now} end", "", "invariant_2_a_repeated"
     ),
+    Mutant(3, "subscription.py", "self._seq + 2", "self._seq", "a_late_copy"),
     Mutant(3, "subscription.py", 'if reply.status != "ok":', "if False:", "invariant_3"),
     Mutant(3, "subscription.py", "if reply.held != expected:", "if False:", "invariant_3"),
     # 4: who lost its lease changes nothing
