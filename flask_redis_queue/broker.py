@@ -98,12 +98,12 @@ class Broker:
         return status.decode(), first.decode()
 
     def enter(self, queue: str, consumer: str) -> int:
-        """Begin one incarnation of a consumer.
+        """Begin one incarnation of a consumer, with a login that may do all that one does.
 
         :return: The sequence that its first turn goes beyond.
         """
         k = self.keys(queue)
-        keys = [k.leases, k.held(consumer), k.ledger]
+        keys = [k.leases, k.held(consumer), k.ledger, k.nothing]
         with connection(self.pool) as link:
             now, seq = ENTER.run(link, keys, [consumer, self.lease_ms])
         self._note_time(now)

@@ -248,3 +248,21 @@ def _lines(app: Flask, *arguments: str) -> list[str]:
     result = app.test_cli_runner().invoke(queue_command, ["acl", *arguments])
     assert 0 == result.exit_code, result.output
     return [str(line) for line in result.output.splitlines()]
+
+
+def test_a_login_that_may_not_do_all_is_refused_at_once(own_server: RealServer) -> None:
+    """Each command that a consumer may need some day is asked for before it is ready."""
+    client = own_server.client()
+    lazy = []
+    for command in sorted(acl.commands("consumer") - UNNEEDED_HERE):
+        client.flushall()
+        user = grant(client, "consumer", f"-{command}")
+        app, queue = make_app(own_server.url.replace("//", f"//{user}"))
+        queue.handler(StockSupplied)(lambda supplied: None)
+        try:
+            queue.consumer(app).check()
+        except QueueRefused:
+            assert [] == client.keys("*:nothing")
+            continue
+        lazy.append(command)
+    assert ["ping"] == lazy  # which the command asks first of all
