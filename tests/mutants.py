@@ -48,7 +48,8 @@ MUTANTS = [
     Mutant(1, _TURN, _HDEL, "", "invariant_1"),
     Mutant(1, _TURN, _HDEL, "", "invariant_1", nth=1),
     Mutant(1, _TURN, _HDEL, "", "invariant_1", nth=2),
-    Mutant(1, _TURN, "redis.call('ZREM', delayed, stored)", "", "invariant_1_due"),
+    Mutant(1, _TURN, "redis.call('ZREM', delayed, stored)", "", "invariant_1_a_killer"),
+    Mutant(1, _TURN, "redis.call('ZREM', delayed, stored)", "", "invariant_1_due", nth=1),
     Mutant(
         1,
         _TURN,
@@ -57,7 +58,7 @@ MUTANTS = [
         "invariant_1_what_is_too_large",
     ),
     Mutant(1, _TURN, "redis.call('RPOP', back)", "", "invariant_1"),
-    Mutant(1, "lua/bury.lua", "redis.call('UNLINK', KEYS[2])", "", "invariant_1_burying"),
+    Mutant(1, "lua/bury.lua", "tags[#tags + 1] = one[3]", "", "invariant_1_burying"),
     Mutant(1, "lua/bury.lua", "redis.call('LPUSH', KEYS[3], stored)", "", "invariant_1_burying"),
     Mutant(1, "lua/replay.lua", "redis.call('HDEL', KEYS[1], key)", "", "invariant_1"),
     # 2: a repeated request carries its identity
