@@ -48,7 +48,7 @@ MUTANTS = [
     Mutant(1, _TURN, _HDEL, "", "invariant_1"),
     Mutant(1, _TURN, _HDEL, "", "invariant_1", nth=1),
     Mutant(1, _TURN, _HDEL, "", "invariant_1", nth=2),
-    Mutant(1, _TURN, "redis.call('ZREM', delayed, stored)", "", "invariant_1_a_killer"),
+    Mutant(1, _TURN, "redis.call('ZREM', delayed, stored)", "", "refused_command"),
     Mutant(1, _TURN, "redis.call('ZREM', delayed, stored)", "", "invariant_1_due", nth=1),
     Mutant(
         1,
@@ -58,7 +58,27 @@ MUTANTS = [
         "invariant_1_what_is_too_large",
     ),
     Mutant(1, _TURN, "redis.call('RPOP', back)", "", "invariant_1"),
-    Mutant(1, "lua/bury.lua", "tags[#tags + 1] = one[3]", "", "invariant_1_burying"),
+    Mutant(
+        1,
+        "lua/bury.lua",
+        "redis.call('HDEL', KEYS[2], unpack(tags, i, math.min(i + 499, #tags)))",
+        "",
+        "invariant_1_burying",
+    ),
+    # … and what Redis may refuse is asked for before anything is taken away
+    Mutant(1, _TURN, "redis.call('ZREM', delayed, '-')", "local _ = 0", "refused_command"),
+    Mutant(
+        1, "lua/bury.lua", "redis.call('ZADD', KEYS[1], 'XX'", "tonumber('0'", "refused_command"
+    ),
+    Mutant(1, "lua/replay.lua", "redis.call('ZREM', KEYS[2], '-')", "", "refused_command"),
+    Mutant(1, "lua/discard.lua", "redis.call('ZREM', KEYS[2], '-')", "", "refused_command"),
+    Mutant(
+        1,
+        "lua/send.lua",
+        "redis.call('SET', KEYS[6], ARGV[1], 'XX', 'PX', ARGV[2])",
+        "",
+        "refused_command",
+    ),
     Mutant(1, "lua/bury.lua", "redis.call('LPUSH', KEYS[3], stored)", "", "invariant_1_burying"),
     Mutant(1, "lua/replay.lua", "redis.call('HDEL', KEYS[1], key)", "", "invariant_1"),
     # 2: a repeated request carries its identity
@@ -77,6 +97,7 @@ MUTANTS = [
     Mutant(
         3, _TURN, "if seq > last + 1 then return {'behind', now} end", "", "invariant_2_a_repeated"
     ),
+    Mutant(3, "subscription.py", "self._seq + 2", "self._seq", "a_late_copy"),
     Mutant(3, "subscription.py", 'if reply.status != "ok":', "if False:", "invariant_3"),
     Mutant(3, "subscription.py", "if reply.held != expected:", "if False:", "invariant_3"),
     # 4: who lost its lease changes nothing

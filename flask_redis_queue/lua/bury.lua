@@ -36,7 +36,6 @@ for _, one in ipairs(held) do
   end
 end
 redis.call('HDEL', KEYS[2], '-') -- a first write that no full server refuses; the next ones pass then
-redis.call('ZREM', KEYS[1], '-')
 if #dead > 0 then
   redis.call('HSET', KEYS[2], '#', redis.call('HGET', KEYS[2], '#'))
   redis.call('ZADD', KEYS[1], 'XX', lease or 0, ARGV[1])
@@ -51,7 +50,7 @@ tags[#tags + 1] = '#'
 for i = 1, #tags, 500 do
   redis.call('HDEL', KEYS[2], unpack(tags, i, math.min(i + 499, #tags)))
 end
-redis.call('ZREM', KEYS[1], ARGV[1])
+redis.call('ZREM', KEYS[1], ARGV[1]) -- last: a lease without a hash is buried again, and does no harm
 count(KEYS[6], 'died', #dead)
 if #dead > 0 then cap_dead(KEYS[4], KEYS[5], KEYS[6], tonumber(ARGV[4])) end
 return {lease and 1 or 0, #back, #dead, handled}

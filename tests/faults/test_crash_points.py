@@ -167,10 +167,12 @@ def test_a_consumer_dies(scene: Scene, name: str) -> None:
 def test_a_worker_dies(scene: Scene, name: str) -> None:
     """Under ``-p``: what it had done is settled, and the rest comes again at once."""
     row = POINTS[name]
-    scene.send(row.kind, BYSTANDER)
+    scene.send(row.kind)
     consumer = scene.consume(row.point(name), "-p", "2", *row.options)
-    reached = scene.has_reached
-    eventually(lambda: reached(row.point(name)) and scene.is_done(2), "all is done, by two workers")
+    # The other worker must not come to the point first, with another message.
+    eventually(lambda: scene.has_reached(row.point(name)), "a worker has died")
+    scene.send(BYSTANDER)
+    eventually(lambda: scene.is_done(2), "all is done, and both workers are there")
     consumer.send_signal(signal.SIGTERM)
     assert 0 == consumer.wait(20)
     assert (row.supervised, ONCE) == (scene.outcome(row.kind), scene.outcome(BYSTANDER))
@@ -180,8 +182,10 @@ def test_a_worker_dies(scene: Scene, name: str) -> None:
 @pytest.mark.parametrize("point", ["before freeing", "after freeing"])
 def test_a_supervisor_dies_while_it_frees(scene: Scene, point: str) -> None:
     """A worker dies, and its supervisor with it: what was not freed comes again by its lease."""
-    scene.send(FINE, BYSTANDER)
+    scene.send(FINE)
     consumer = scene.consume(f"before the effect,{point}", "-p", "2")
+    eventually(lambda: scene.has_reached("before the effect"), "a worker has died")
+    scene.send(BYSTANDER)
     assert -signal.SIGKILL == consumer.wait(20)
     scene.inherit()
     assert (AGAIN, ONCE) == (scene.outcome(FINE), scene.outcome(BYSTANDER))

@@ -406,3 +406,19 @@ def test_invariant_5_only_what_ran_is_blamed(redis_url: str) -> None:
         run(heir)
     assert [[1], [0]] == deaths
     assert (3, 0) == (inspector.status(QUEUE).ledger["handled"], inspector.status(QUEUE).missing)
+
+
+def test_invariant_3_a_late_copy_finds_another_number(redis_url: str) -> None:
+    """The request that showed that the server forgot may come once more: it takes nothing."""
+    inspector = fill(redis_url, 3)
+    one = subscribe(broker := make_broker(redis_url))
+    for _ in range(3):
+        one.turn(0)
+    first = broker.enter(QUEUE, one.consumer)  # a repeat tells its number
+    redis.Redis.from_url(redis_url).hset(f"{{{QUEUE}}}:held:{one.consumer}", "#", first - 2)
+    one.turn(2)
+    copy = TurnRequest(one.consumer, first + 1, Settlement(), 2, True)
+    assert "stale" == broker.turn(QUEUE, copy).status
+    assert (3, 0) == (inspector.status(QUEUE).waiting, inspector.status(QUEUE).held)
+    one.turn(3)
+    assert 3 == run(one)
