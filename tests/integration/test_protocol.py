@@ -233,6 +233,16 @@ def test_invariant_5_a_killer_waits_until_it_is_alone(redis_url: str) -> None:
     assert [[0, 0], [1], [0, 0, 0]] == sizes
 
 
+def test_invariant_1_a_killer_that_is_due_is_in_one_place(redis_url: str) -> None:
+    """It goes where the lonely ones wait, and is delayed no more."""
+    client, delayed = redis.Redis.from_url(redis_url), f"{{{QUEUE}}}:delayed"
+    client.zadd(delayed, {"c-0:1-1 1 1 0\n{}": 1})  # one attempt, one death, due long ago
+    one = subscribe(make_broker(redis_url))
+    one.turn(1)
+    assert 1 == client.llen(f"{{{QUEUE}}}:back") + one.ready
+    assert 0 == client.zcard(delayed)
+
+
 def test_invariant_5_burying_needs_a_lapsed_lease(redis_url: str) -> None:
     """A consumer that has renewed in the meantime is not buried."""
     fill(redis_url, 1)
