@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -14,6 +12,7 @@ from typing import Any, Literal
 import click
 
 from .lines import marked
+from .writing import echo, finish, is_terminal, json_text, surviving
 
 LogFormat = Literal["pretty", "plain", "json"]
 _BAR = frozenset({"handled", "retried", "dead", "expired"})
@@ -52,7 +51,7 @@ class TextOutput:
     def __init__(self, *, coloured: bool = True) -> None:
         self._coloured = coloured
         self._lock = threading.RLock()
-        self.sums_up = not sys.stdout.isatty()
+        self.sums_up = not is_terminal()
 
     def start(self, lines: Sequence[str], fields: Mapping[str, Any]) -> None:
         """Print the start table.
@@ -62,7 +61,7 @@ class TextOutput:
         """
         with self._lock:
             for one in lines:
-                click.echo(one if self._coloured else click.unstyle(one))
+                self._print(one)
 
     def ready(self, line: str, fields: Mapping[str, Any]) -> None:
         """Say that Redis has accepted all that a consumer does."""
@@ -73,10 +72,18 @@ class TextOutput:
         text = marked(event.mark, event.colour, event.text, event.tail, cut=event.cut)
         with self._lock:
             for one in (text, *event.more):
-                click.echo(one if self._coloured else click.unstyle(one))
+                self._print(one)
 
     def close(self) -> None:
         """Print what was kept back."""
+
+    def end(self) -> None:
+        """Print what was kept back; nothing comes after it."""
+        self.close()
+        finish()
+
+    def _print(self, line: str) -> None:
+        echo(line if self._coloured else click.unstyle(line))
 
 
 class JsonOutput(TextOutput):
@@ -104,7 +111,7 @@ class JsonOutput(TextOutput):
         if text:
             record["message"] = text
         with self._lock:
-            click.echo(json.dumps({**record, **fields}, ensure_ascii=False, default=str))
+            echo(json_text({**record, **fields}, default=str))
 
 
 class BarOutput(TextOutput):
@@ -125,15 +132,17 @@ class BarOutput(TextOutput):
         with self._lock:
             if event.name != "handled":
                 if self._bar is not None:
-                    click.echo("\r\x1b[2K", nl=False)  # the next move draws the bar again
+                    echo("\r\x1b[2K", newline=False)  # the next move draws the bar again
                 super().say(event)
             if event.name in _BAR:
-                self._move()
+                with surviving():
+                    self._move()
 
     def close(self) -> None:
         """Leave the bar as it is, and go on below it."""
         with self._lock:
-            self._stack.close()
+            with surviving():
+                self._stack.close()
             self._bar = None
 
     def _move(self) -> None:
@@ -159,10 +168,10 @@ def make_output(wanted: LogFormat | None, *, bar: int | None) -> TextOutput:
     :param bar: How many messages wait, if a bar may be shown; ``None``: lines only.
     :return: The output.
     """
-    is_terminal = sys.stdout.isatty()
-    chosen = wanted or ("pretty" if is_terminal else "plain")
+    on_terminal = is_terminal()
+    chosen = wanted or ("pretty" if on_terminal else "plain")
     if chosen == "json":
         return JsonOutput()
-    if chosen == "pretty" and bar is not None and is_terminal:
+    if chosen == "pretty" and bar is not None and on_terminal:
         return BarOutput(bar)
     return TextOutput(coloured=chosen == "pretty")

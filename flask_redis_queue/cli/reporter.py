@@ -5,6 +5,7 @@ Passwords and payloads are never printed.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -77,7 +78,7 @@ class Reporter:
         if self._timer is not None:
             self._timer.cancel()
         self._flush()
-        self._output.close()
+        self._output.end()
 
     def stopped(self, tally: Tally) -> None:
         """Say what was done."""
@@ -179,7 +180,14 @@ class _Log(logging.Handler):
         self._output = output
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Say one."""
+        """Say one; never raise into the code that logs."""
+        try:
+            self._say(record)
+        except Exception:
+            with contextlib.suppress(Exception):  # standard error may be gone, too
+                self.handleError(record)
+
+    def _say(self, record: logging.LogRecord) -> None:
         is_trouble = record.levelno >= logging.WARNING
         name, mark, colour = ("trouble", "!", "yellow") if is_trouble else ("notice", "■", "blue")
         fields: dict[str, Any] = {"level": record.levelname.lower()}
