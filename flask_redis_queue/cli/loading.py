@@ -114,6 +114,28 @@ def told() -> Iterator[None]:
         raise Failure(str(error), USAGE) from error
 
 
+class Crash(Exception):
+    """A fault while running; it passes all sentences by, to end with its traceback and 1."""
+
+
+@contextmanager
+def running() -> Iterator[None]:
+    """Keep what fails while running apart from what :func:`told` says of the setup.
+
+    :raises Crash: For what would be taken for a mistake of the user's: a service that is told not
+        to start again after one would stay down.
+    """
+    try:
+        yield
+    except QueueUnavailable:
+        raise
+    except (RedisQueueError, ValueError) as error:
+        raise Crash(
+            f"The consumer crashed: {type(error).__name__}: {error}. No message is lost: what it "
+            "held comes again. Start it again, and report this."
+        ) from error
+
+
 def _broken(what: str, error: Exception) -> Failure:
     # The frames before the user's own code are Flask's and ours: they help nobody.
     trace = error.__traceback__
