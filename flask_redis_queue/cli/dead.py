@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import click
 
-from ..inspector import DeadLetterRecord
+from ..browse import DeadLetterRecord
 from ..state import AppState
 from . import loading
 from .editing import edit, paced
@@ -27,6 +26,7 @@ from .printing import (
     read_payload,
     yes_option,
 )
+from .writing import json_text, put
 
 all_option = click.option(
     "--all", "everything", is_flag=True, help="All dead letters of the queue(s)."
@@ -57,7 +57,7 @@ def dead_list(
     with asking(state):
         for name in queues_of(state, only):
             for record in state.inspector.dead_letters(name):
-                if group in (None, record.group):
+                if group is None or group == record.group:
                     total += 1
                     if len(records) < limit:
                         records.append(record)
@@ -65,14 +65,14 @@ def dead_list(
         print_json([as_dict(one) for one in records])
         return
     if not records:
-        click.echo("No dead letters.")
+        put("No dead letters.")
         return
     rows = [["died", "queue", "id", "type", "tries", "cause"]]
     rows += [_row(one) for one in records]
     print_columns(rows, notes=[str(one.meta.get("why", "")) for one in records])
     if total > len(records):
-        click.echo(f"{total - len(records):,} more; --limit shows them.")
-    click.echo("flask queue dead show ID · flask queue dead replay ID (or --all)")
+        put(f"{total - len(records):,} more; --limit shows them.")
+    put("flask queue dead show ID · flask queue dead replay ID (or --all)")
 
 
 def _row(one: DeadLetterRecord) -> list[str]:
@@ -114,12 +114,12 @@ def dead_groups(context: click.Context, only: str | None, as_json: bool) -> None
     if as_json:
         print_json([_group_as_dict(group, records) for group, records in ordered])
     elif not ordered:
-        click.echo("No dead letters.")
+        put("No dead letters.")
     else:
         rows = [["group", "count", "queue", "type", "cause", "where"]]
         rows += [_group_row(group, records) for group, records in ordered]
         print_columns(rows, notes=[str(one[-1].meta.get("why", "")) for _, one in ordered])
-        click.echo("flask queue dead replay --group GROUP")
+        put("flask queue dead replay --group GROUP")
 
 
 def _group_row(group: str, records: list[DeadLetterRecord]) -> list[str]:
@@ -214,7 +214,7 @@ def dead_export(context: click.Context, only: str | None, output: Any) -> None:
     with asking(state):
         for name in queues_of(state, only):
             for record in state.inspector.dead_letters(name):
-                output.write(json.dumps(as_dict(record), ensure_ascii=False) + "\n")
+                output.write(json_text(as_dict(record), output) + "\n")
 
 
 def _choose(
@@ -228,7 +228,7 @@ def _choose(
     with asking(state):
         for name in () if ids else queues_of(state, only):
             for record in state.inspector.dead_letters(name):
-                if group in (None, record.group):
+                if group is None or group == record.group:
                     chosen.setdefault(name, []).append(record)
         for wanted in ids:
             one = find_one(state, wanted, only)
@@ -241,9 +241,9 @@ def _tell(counts: dict[str, int], what: str, as_json: bool) -> None:
         print_json(counts)
         return
     for name, count in counts.items():
-        click.echo(f"{count:,} {what} {name}.")
+        put(f"{count:,} {what} {name}.")
     if not counts:
-        click.echo("No dead letters.")
+        put("No dead letters.")
 
 
 def find_one(state: AppState, wanted: str, only: str | None) -> DeadLetterRecord:

@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
+from ..browse import DeadLetterRecord
 from ..codec import encode_json
 from ..envelope import encode
-from ..inspector import DeadLetterRecord
 from ..state import AppState
 
 _SLICE = 0.1

@@ -19,6 +19,7 @@ from ..exceptions import QueueRefused, QueueUnavailable
 from ..state import AppState
 from . import loading
 from .lines import WIDTH, columns, shorten, style
+from .writing import is_terminal, json_text, put
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 queue_option = click.option(
@@ -49,7 +50,7 @@ def queues_of(state: AppState, only: str | None) -> list[str]:
 
 def print_json(value: Any) -> None:
     """Print a value."""
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+    put(json_text(value, indent=2))
 
 
 def print_columns(rows: list[list[str]], notes: Sequence[str] = ()) -> None:
@@ -59,9 +60,9 @@ def print_columns(rows: list[list[str]], notes: Sequence[str] = ()) -> None:
     :param notes: What stands below each row.
     """
     for number, text in enumerate(columns(rows)):
-        click.echo(style(text, bold=True) if number == 0 and sys.stdout.isatty() else text)
+        put(style(text, bold=True) if number == 0 and is_terminal() else text)
         if number and notes:
-            click.echo(f"    {shorten(' '.join(notes[number - 1].split()), WIDTH - 4)}")
+            put(f"    {shorten(' '.join(notes[number - 1].split()), WIDTH - 4)}")
 
 
 def print_fields(fields: dict[str, Any]) -> None:
@@ -69,12 +70,12 @@ def print_fields(fields: dict[str, Any]) -> None:
     for name, value in fields.items():
         if name not in ("traceback", "raw", "raw_base64") and value is not None:
             shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            click.echo(f"{name:<10} {shown}")
+            put(f"{name:<10} {shown}")
     raw = base64.b64decode(fields["raw_base64"])
-    click.echo(f"\n{len(raw):,} bytes:")
-    click.echo(shorten(raw.decode(errors="backslashreplace"), 4000))
+    put(f"\n{len(raw):,} bytes:")
+    put(shorten(raw.decode(errors="backslashreplace"), 4000))
     if fields.get("traceback"):
-        click.echo(f"\n{fields['traceback'].rstrip()}")
+        put(f"\n{fields['traceback'].rstrip()}")
 
 
 def raw_fields(delivery: Delivery) -> dict[str, Any]:

@@ -37,6 +37,7 @@ from .printing import (
 )
 from .serve import server
 from .table import handler_dicts, handler_rows
+from .writing import put
 
 
 @click.group("queue", cls=loading.YieldingGroup)
@@ -98,7 +99,7 @@ def _judge(found: list[QueueStatus], name: str) -> None:
                 f"{ago:.1f}s ago.",
                 1,
             )
-    click.echo(f"{name} is alive.")
+    put(f"{name} is alive.")
 
 
 def _print_status(found: list[QueueStatus], as_json: bool) -> None:
@@ -110,10 +111,10 @@ def _print_status(found: list[QueueStatus], as_json: bool) -> None:
     print_columns(rows)
     for one in found:
         if one.paused:
-            click.echo(f"{one.queue} is paused: {one.paused}")
+            put(f"{one.queue} is paused: {one.paused}")
         for consumer in one.consumers:
             lapsed = " · lease lapsed" if consumer.lease_left < 0 else ""
-            click.echo(f"  {one.queue}  {consumer.name}  holds {consumer.held}{lapsed}")
+            put(f"  {one.queue}  {consumer.name}  holds {consumer.held}{lapsed}")
 
 
 def _status_row(one: QueueStatus) -> list[str]:
@@ -179,7 +180,7 @@ def send(
         print_json(dataclasses.asdict(sent))
     else:
         told = "was there already, nothing was stored" if sent.duplicate else "is on its way"
-        click.echo(f"{sent.type or 'An untyped message'} {told}: {sent.id} on {sent.queue}")
+        put(f"{sent.type or 'An untyped message'} {told}: {sent.id} on {sent.queue}")
 
 
 @queue.command(epilog="\b\nExample:\n  flask queue peek inventory_updates --limit 3")
@@ -198,7 +199,7 @@ def peek(context: click.Context, name: str | None, limit: int, as_json: bool) ->
         print_json([found_as_dict(one) for one in found])
         return
     if not found:
-        click.echo(f"{chosen} is empty.")
+        put(f"{chosen} is empty.")
         return
     rows = [["id", "type", "bytes", "payload"]]
     rows += [
@@ -207,7 +208,7 @@ def peek(context: click.Context, name: str | None, limit: int, as_json: bool) ->
     ]
     print_columns(rows)
     if waiting > len(found):
-        click.echo(f"{waiting - len(found):,} more; --limit shows them.")
+        put(f"{waiting - len(found):,} more; --limit shows them.")
 
 
 def _payload(one: Found) -> str:
@@ -240,7 +241,7 @@ def show(context: click.Context, id: str, only: str | None, as_json: bool) -> No
         return
     for number, one in enumerate(found):
         if number:
-            click.echo()
+            put("")
         print_fields(one)
 
 

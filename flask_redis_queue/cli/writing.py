@@ -55,8 +55,16 @@ def json_text(value: Any, stream: TextIO | None = None, **how: Any) -> str:
     return text
 
 
+def put(text: str) -> None:
+    """Print what a command was asked for; if that is not possible, it fails.
+
+    :param text: What to print.
+    """
+    click.echo(encodable(text))
+
+
 def echo(text: str, *, newline: bool = True) -> None:
-    """Print to standard output, if that is possible.
+    """Print what a consumer says, if that is possible.
 
     :param text: What to print.
     :param newline: Whether the line ends here.
