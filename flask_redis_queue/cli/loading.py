@@ -17,6 +17,7 @@ from flask.cli import ScriptInfo
 
 from ..exceptions import ConfigurationError, QueueRefused, QueueUnavailable, RedisQueueError
 from ..state import AppState, state_of
+from .lines import visible
 
 USAGE, MISCONFIGURED, UNREACHABLE, REFUSED, DEAD_LETTERS, LATE = 2, 3, 4, 5, 6, 7
 
@@ -29,7 +30,7 @@ class Failure(click.ClickException):
     """
 
     def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
+        super().__init__(visible(message, lines=True))
         self.exit_code = exit_code  # type: ignore[misc]
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import click
 
-from .lines import marked
+from .lines import marked, visible
 from .writing import echo, finish, is_terminal, json_text, surviving
 
 LogFormat = Literal["pretty", "plain", "json"]
@@ -71,7 +71,7 @@ class TextOutput:
         """Print one event."""
         text = marked(event.mark, event.colour, event.text, event.tail, cut=event.cut)
         with self._lock:
-            for one in (text, *event.more):
+            for one in (text, *(visible(more, lines=True) for more in event.more)):
                 self._print(one)
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ from ..envelope import Delivery
 from ..exceptions import QueueRefused, QueueUnavailable
 from ..state import AppState
 from . import loading
-from .lines import WIDTH, columns, shorten, style
+from .lines import WIDTH, columns, shorten, style, visible
 from .writing import is_terminal, json_text, put
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -59,10 +59,10 @@ def print_columns(rows: list[list[str]], notes: Sequence[str] = ()) -> None:
     :param rows: The first one is the head.
     :param notes: What stands below each row.
     """
-    for number, text in enumerate(columns(rows)):
+    for number, text in enumerate(columns([[visible(cell) for cell in row] for row in rows])):
         put(style(text, bold=True) if number == 0 and is_terminal() else text)
         if number and notes:
-            put(f"    {shorten(' '.join(notes[number - 1].split()), WIDTH - 4)}")
+            put(f"    {shorten(visible(' '.join(notes[number - 1].split())), WIDTH - 4)}")
 
 
 def print_fields(fields: dict[str, Any]) -> None:
@@ -70,12 +70,12 @@ def print_fields(fields: dict[str, Any]) -> None:
     for name, value in fields.items():
         if name not in ("traceback", "raw", "raw_base64") and value is not None:
             shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            put(f"{name:<10} {shown}")
+            put(visible(f"{name:<10} {shown}"))
     raw = base64.b64decode(fields["raw_base64"])
     put(f"\n{len(raw):,} bytes:")
-    put(shorten(raw.decode(errors="backslashreplace"), 4000))
+    put(shorten(visible(raw.decode(errors="backslashreplace"), lines=True), 4000))
     if fields.get("traceback"):
-        put(f"\n{fields['traceback'].rstrip()}")
+        put(visible(f"\n{fields['traceback'].rstrip()}", lines=True))
 
 
 def raw_fields(delivery: Delivery) -> dict[str, Any]:

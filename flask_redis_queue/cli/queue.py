@@ -21,7 +21,7 @@ from . import loading
 from .acl import acl
 from .dead import as_dict as dead_as_dict
 from .dead import dead
-from .lines import shorten
+from .lines import shorten, visible
 from .params import DURATION
 from .printing import (
     asking,
@@ -111,10 +111,10 @@ def _print_status(found: list[QueueStatus], as_json: bool) -> None:
     print_columns(rows)
     for one in found:
         if one.paused:
-            put(f"{one.queue} is paused: {one.paused}")
+            put(visible(f"{one.queue} is paused: {one.paused}"))
         for consumer in one.consumers:
             lapsed = " · lease lapsed" if consumer.lease_left < 0 else ""
-            put(f"  {one.queue}  {consumer.name}  holds {consumer.held}{lapsed}")
+            put(visible(f"  {one.queue}  {consumer.name}  holds {consumer.held}{lapsed}"))
 
 
 def _status_row(one: QueueStatus) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from .test_cli import Shop
 
 APP = """
 import os
+import re
 from flask import Flask
 from flask_redis_queue import RedisQueue, message
 from marshmallow import Schema, fields
@@ -76,3 +78,39 @@ def test_half_a_surrogate_pair_blocks_nothing(shop: Shop, tmp_path: Path) -> Non
     kill(shop)
     code, output = shop.run("queue", "dead", "delete", "--all", "--yes")
     assert (0, "3 deleted from orders.\n") == (code, output)
+
+
+HOSTILE = "\x1b]0;pwn\x07 \x9b31m \x7f \u202e"
+
+
+def test_control_characters_are_shown_and_not_obeyed(shop: Shop) -> None:
+    """What a sender writes neither colours a terminal nor forges a line of a log."""
+    kill(
+        shop,
+        event("a\nb\x1b[31m\u202ehostile1"),
+        event("typed222", type=HOSTILE + "\nq  FORGED"),
+        b"\xff\xfe\x00raw\x1b[2J\x9b",
+        event("error444", number=HOSTILE),  # type: ignore[arg-type]
+    )
+    shop.client.lpush("orders", event("peek5555" + HOSTILE, type="a\nb" + HOSTILE), b"\x1b[2J")
+    for command in (
+        ("queue", "dead", "list"),
+        ("queue", "dead", "groups"),
+        ("queue", "dead", "show", "typed222"),
+        ("queue", "dead", "show", "hostile1"),
+        ("queue", "dead", "show", "error444"),
+        ("queue", "peek", "orders"),
+        ("queue", "show", "peek5555"),
+        ("queue", "show", HOSTILE[:8]),
+        ("consume", "--burst"),
+        ("consume", "--burst", "-v"),
+    ):
+        _, output = shop.run(*command)
+        assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", output), (command, output)
+        assert not re.search("^(q  FORGED|b)", output, re.MULTILINE), (command, output)
+        if command[0] == "consume":
+            shop.run("queue", "dead", "replay", "--all")
+    shop.environ["NO_COLOR"] = "1"
+    output = shop.terminal("consume", "--burst", "--log-format", "pretty", "-v")
+    assert "\x1b]0" not in output
+    assert r"\x1b]0;pwn\x07" in output
