@@ -59,6 +59,13 @@ class QueueStatus:
     ledger: dict[str, int]
     missing: int
 
+    @property
+    def is_there(self) -> bool:
+        """:return: Whether Redis has, or has had, anything of this queue."""
+        return any(
+            (self.waiting, self.delayed, self.held, self.dead, self.paused, self.consumers)
+        ) or any(self.ledger.values())
+
 
 @dataclass(frozen=True)
 class ServerFacts:
@@ -128,13 +135,15 @@ class Inspector:
         :param wanted: What a person typed.
         :return: All that match; more than one is for the person to decide.
         """
-        found = []
+        whole, ends = [], []
         for one in self.dead_letters(queue):
-            if wanted in (one.key, one.id):
+            if wanted == one.key:
                 return [one]
-            if one.id.startswith(wanted) or one.id.endswith(wanted):
-                found.append(one)
-        return found
+            if wanted == one.id:
+                whole.append(one)
+            elif wanted and (one.id.startswith(wanted) or one.id.endswith(wanted)):
+                ends.append(one)
+        return whole or ends
 
     def replay(
         self, queue: str, keys: Sequence[str], edited: Mapping[str, bytes] | None = None

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from ..browse import DeadLetterRecord
-from ..state import AppState
 from . import loading
+from .choosing import HEAD, choose, find_one, of_group, row
 from .editing import edit, paced
 from .printing import (
     asking,
@@ -21,7 +20,6 @@ from .printing import (
     print_fields,
     print_json,
     queue_option,
-    queues_of,
     raw_fields,
     read_payload,
     yes_option,
@@ -55,31 +53,23 @@ def dead_list(
     records: list[DeadLetterRecord] = []
     total = 0
     with asking(state):
-        for name in queues_of(state, only):
-            for record in state.inspector.dead_letters(name):
-                if group is None or group == record.group:
-                    total += 1
-                    if len(records) < limit:
-                        records.append(record)
+        for record in of_group(state, only, group):
+            total += 1
+            if len(records) < limit:
+                records.append(record)
     if as_json:
         print_json([as_dict(one) for one in records])
         return
     if not records:
         put("No dead letters.")
         return
-    rows = [["died", "queue", "id", "type", "tries", "cause"]]
-    rows += [_row(one) for one in records]
-    print_columns(rows, notes=[str(one.meta.get("why", "")) for one in records])
+    print_columns(
+        [HEAD, *(row(one) for one in records)],
+        notes=[str(one.meta.get("why", "")) for one in records],
+    )
     if total > len(records):
         put(f"{total - len(records):,} more; --limit shows them.")
     put("flask queue dead show ID · flask queue dead replay ID (or --all)")
-
-
-def _row(one: DeadLetterRecord) -> list[str]:
-    died = datetime.fromtimestamp(one.died).strftime("%Y-%m-%d %H:%M:%S")
-    tries = one.meta.get("attempts", one.delivery.attempts)
-    cause = str(one.meta.get("cause", ""))
-    return [died, one.delivery.queue, one.id[-8:], one.type or "(untyped)", str(tries), cause]
 
 
 @dead.command("show", epilog="\b\nExample:\n  flask queue dead show 53495fdb")
@@ -107,9 +97,8 @@ def dead_groups(context: click.Context, only: str | None, as_json: bool) -> None
     state = loading.load_state(context)
     groups: dict[str, list[DeadLetterRecord]] = {}
     with asking(state):
-        for name in queues_of(state, only):
-            for record in state.inspector.dead_letters(name):
-                groups.setdefault(record.group, []).append(record)
+        for record in of_group(state, only, None):
+            groups.setdefault(record.group, []).append(record)
     ordered = sorted(groups.items(), key=lambda item: -len(item[1]))
     if as_json:
         print_json([_group_as_dict(group, records) for group, records in ordered])
@@ -160,7 +149,7 @@ def dead_replay(
 ) -> None:
     """Bring dead letters back, after the fix; they are handled as if new."""
     payload = None if options["edit"] is None else read_payload(options["edit"])
-    state, chosen = _choose(context, ids, options)
+    state, chosen = choose(context, ids, options)
     with loading.told():
         edited = edit(state, chosen, payload) if options["edit"] is not None else {}
     moved: dict[str, int] = {}
@@ -188,7 +177,7 @@ def dead_delete(
     context: click.Context, /, ids: Sequence[str], as_json: bool, **options: Any
 ) -> None:
     """Delete dead letters for good; the ledger counts them as purged."""
-    state, chosen = _choose(context, ids, options)
+    state, chosen = choose(context, ids, options)
     count = sum(len(records) for records in chosen.values())
     if count:
         letters = "1 dead letter" if count == 1 else f"{count:,} dead letters"
@@ -212,28 +201,8 @@ def dead_export(context: click.Context, only: str | None, output: Any) -> None:
     """Write dead letters as JSON lines, oldest first, with their exact bytes; they stay."""
     state = loading.load_state(context)
     with asking(state):
-        for name in queues_of(state, only):
-            for record in state.inspector.dead_letters(name):
-                output.write(json_text(as_dict(record), output) + "\n")
-
-
-def _choose(
-    context: click.Context, ids: Sequence[str], options: Mapping[str, Any]
-) -> tuple[AppState, dict[str, list[DeadLetterRecord]]]:
-    """:return: Whose, and the dead letters that were named, by queue."""
-    if bool(ids) + options["everything"] + bool(options["group"]) != 1:
-        raise click.UsageError("Name the IDs, or pass --all, or --group.")
-    state, group, only = loading.load_state(context), options["group"], options["only"]
-    chosen: dict[str, list[DeadLetterRecord]] = {}
-    with asking(state):
-        for name in () if ids else queues_of(state, only):
-            for record in state.inspector.dead_letters(name):
-                if group is None or group == record.group:
-                    chosen.setdefault(name, []).append(record)
-        for wanted in ids:
-            one = find_one(state, wanted, only)
-            chosen.setdefault(one.delivery.queue, []).append(one)
-    return state, chosen
+        for record in of_group(state, only, None):
+            output.write(json_text(as_dict(record), output) + "\n")
 
 
 def _tell(counts: dict[str, int], what: str, as_json: bool) -> None:
@@ -244,22 +213,6 @@ def _tell(counts: dict[str, int], what: str, as_json: bool) -> None:
         put(f"{count:,} {what} {name}.")
     if not counts:
         put("No dead letters.")
-
-
-def find_one(state: AppState, wanted: str, only: str | None) -> DeadLetterRecord:
-    """Find the one dead letter that a person means.
-
-    :raises Failure: If there is none, or more than one.
-    """
-    found = [
-        one for name in queues_of(state, only) for one in state.inspector.find_dead(name, wanted)
-    ]
-    if not found:
-        raise loading.Failure(f'No dead letter "{wanted}". See: flask queue dead list', 1)
-    if len(found) > 1:
-        keys = "\n  ".join(one.key for one in found[:10])
-        raise loading.Failure(f'"{wanted}" is {len(found)} dead letters. Name one:\n  {keys}', 1)
-    return found[0]
 
 
 def as_dict(one: DeadLetterRecord) -> dict[str, Any]:

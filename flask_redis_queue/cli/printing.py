@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 from .. import diagnosis
 from ..envelope import Delivery
 from ..exceptions import QueueRefused, QueueUnavailable
+from ..inspector import QueueStatus
 from ..state import AppState
 from . import loading
 from .lines import WIDTH, columns, shorten, style, visible
@@ -44,8 +45,33 @@ def asking(state: AppState) -> Iterator[None]:
 
 
 def queues_of(state: AppState, only: str | None) -> list[str]:
-    """:return: The queue that was named, or every queue that the app knows."""
-    return [only] if only else state.registry.known_queues
+    """Say where to look.
+
+    :param state: Whose queues.
+    :param only: The queue that was named.
+    :return: That one, or every queue that the app knows.
+    :raises Failure: If there is no such queue.
+    """
+    known = state.registry.known_queues
+    if not only:
+        return known
+    if only not in known:
+        check_is_there(state, state.inspector.status(only))
+    return [only]
+
+
+def check_is_there(state: AppState, status: QueueStatus) -> None:
+    """Tell a queue that is empty from one that is not.
+
+    :raises Failure: If neither the app nor Redis knows it.
+    """
+    known = [*state.registry.known_queues, state.config.queue_name]
+    if status.queue not in known and not status.is_there:
+        raise loading.Failure(
+            f'No queue "{status.queue}": this app does not know it, and Redis has nothing of it. '
+            f"This app knows: {', '.join(state.registry.known_queues)}.",
+            1,
+        )
 
 
 def print_json(value: Any) -> None:

@@ -25,6 +25,7 @@ from .lines import shorten, visible
 from .params import DURATION
 from .printing import (
     asking,
+    check_is_there,
     json_option,
     moment,
     print_columns,
@@ -76,6 +77,8 @@ def status(
         if alive is not None:
             _judge(found, alive)
             return
+        for one in found:
+            check_is_there(state, one)
         if watch and not as_json:
             click.clear()
         _print_status(found, as_json)
@@ -194,7 +197,8 @@ def peek(context: click.Context, name: str | None, limit: int, as_json: bool) ->
     chosen = name or state.config.queue_name
     with asking(state):
         found = list(itertools.islice(browse.ready(state.inspector.pool, chosen), limit))
-        waiting = state.inspector.status(chosen).waiting
+        looked_at = state.inspector.status(chosen)
+        check_is_there(state, looked_at)
     if as_json:
         print_json([found_as_dict(one) for one in found])
         return
@@ -207,8 +211,8 @@ def peek(context: click.Context, name: str | None, limit: int, as_json: bool) ->
         for one in found
     ]
     print_columns(rows)
-    if waiting > len(found):
-        put(f"{waiting - len(found):,} more; --limit shows them.")
+    if looked_at.waiting > len(found):
+        put(f"{looked_at.waiting - len(found):,} more; --limit shows them.")
 
 
 def _payload(one: Found) -> str:

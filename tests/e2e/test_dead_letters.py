@@ -114,3 +114,57 @@ def test_control_characters_are_shown_and_not_obeyed(shop: Shop) -> None:
     output = shop.terminal("consume", "--burst", "--log-format", "pretty", "-v")
     assert "\x1b]0" not in output
     assert r"\x1b]0;pwn\x07" in output
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("dead list --group deadbeef", 'No group "deadbeef" on orders. See: flask queue dead gr'),
+        ("dead replay --group deadbeef", 'No group "deadbeef" on orders.'),
+        ("dead delete --group deadbeef --yes", 'No group "deadbeef" on orders.'),
+        ("dead list --group deadbeef --json", 'No group "deadbeef" on orders.'),
+        ("status nosuch", 'No queue "nosuch": this app does not know it, and Redis has nothing'),
+        ("dead list --queue nosuch", 'No queue "nosuch"'),
+        ("dead groups --queue nosuch", 'No queue "nosuch"'),
+        ("dead export --queue nosuch", 'No queue "nosuch"'),
+        ("dead delete --all --queue nosuch --yes", 'No queue "nosuch"'),
+        ("peek nosuch", 'No queue "nosuch"'),
+    ],
+)
+def test_what_is_not_there_is_told_by_the_exit_code(shop: Shop, command: str, said: str) -> None:
+    """A slip of the finger is not "nothing to do"."""
+    kill(shop, event("one-1111"))
+    code, output = shop.run("queue", *command.split())
+    assert (1, True) == (code, said in output), output
+
+
+def test_what_redis_has_need_not_be_known(shop: Shop) -> None:
+    """A queue of another app is looked at by its name."""
+    shop.client.lpush("bills", "1")
+    for command in (("status", "bills"), ("dead", "list", "--queue", "bills"), ("peek", "bills")):
+        assert 0 == shop.run("queue", *command)[0]
+
+
+def test_an_empty_id_means_nothing(shop: Shop) -> None:
+    """As an empty variable of a shell: it is not the end of every id."""
+    kill(shop, event("one-1111"))
+    for command in (("delete", "--yes"), ("replay",), ("show",)):
+        for empty in ("", " "):
+            code, output = shop.run("queue", "dead", *command, empty)
+            assert (2, True) == (code, "The ID is empty" in output), output
+    assert 1 == len(shop.json("queue", "dead", "list"))
+
+
+def test_an_id_of_two_letters_is_decided_by_the_person(shop: Shop) -> None:
+    """Even where it is given whole; each is told with what tells them apart."""
+    kill(shop, event("twin-1111", 1), event("twin-1111", 13), event("other-1111"))
+    for wanted, count in (("twin-1111", 2), ("1111", 3)):
+        code, output = shop.run("queue", "dead", "delete", wanted, "--yes")
+        assert (1, True) == (code, f'"{wanted}" is {count} dead letters' in output), output
+        assert (count, True) == (output.count("order.placed"), "ValueError: name" in output)
+        assert (count, count) == (
+            output.count("failed"),
+            len(re.findall(r"\d\d:\d\d:\d\d", output)),
+        )
+    key = shop.json("queue", "dead", "list")[0]["key"]
+    assert (0, "1 deleted from orders.\n") == shop.run("queue", "dead", "delete", key, key, "--yes")
