@@ -10,7 +10,7 @@ import click
 from ..browse import DeadLetterRecord
 from . import loading
 from .choosing import HEAD, choose, find_one, of_group, row
-from .editing import edit, paced
+from .editing import check_rate, edit, paced, without_expired
 from .printing import (
     asking,
     confirm,
@@ -136,7 +136,13 @@ def _group_as_dict(group: str, records: list[DeadLetterRecord]) -> dict[str, Any
 @all_option
 @group_option
 @queue_option
-@click.option("--rate", type=click.FloatRange(0.1), metavar="N", help="At most N a second.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(0.1),
+    callback=check_rate,
+    metavar="N",
+    help="At most N a second.",
+)
 @click.option(
     "--edit",
     metavar="JSON|@FILE|-",
@@ -150,6 +156,9 @@ def dead_replay(
     """Bring dead letters back, after the fix; they are handled as if new."""
     payload = None if options["edit"] is None else read_payload(options["edit"])
     state, chosen = choose(context, ids, options)
+    some = bool(chosen)
+    with asking(state):
+        chosen = without_expired(state, chosen, named=bool(ids))
     with loading.told():
         edited = edit(state, chosen, payload) if options["edit"] is not None else {}
     moved: dict[str, int] = {}
@@ -158,7 +167,8 @@ def dead_replay(
             keys = [one.key for one in records]
             for part in paced(keys, options["rate"]):
                 moved[name] = moved.get(name, 0) + state.inspector.replay(name, part, edited)
-    _tell(moved, "back on", as_json)
+    if moved or as_json or not some:
+        _tell(moved, "back on", as_json)
 
 
 @dead.command(

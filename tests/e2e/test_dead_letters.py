@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ..conftest import eventually
 from .test_cli import Shop
 
 APP = """
@@ -168,3 +171,72 @@ def test_an_id_of_two_letters_is_decided_by_the_person(shop: Shop) -> None:
         )
     key = shop.json("queue", "dead", "list")[0]["key"]
     assert (0, "1 deleted from orders.\n") == shop.run("queue", "dead", "delete", key, key, "--yes")
+
+
+def test_an_expired_letter_is_not_brought_back_to_vanish(shop: Shop) -> None:
+    """It stays, and is told; of many the others go."""
+    soon = (datetime.now(UTC) + timedelta(seconds=2.5)).isoformat()
+    kill(shop, event("expired-1111", expirytime=soon), event("two-2222"))
+    expired = datetime.fromisoformat(soon).timestamp()
+    eventually(lambda: time.time() > expired + 0.2, "it has expired")
+    for more in ((), ("--edit", '{"number": 2}')):
+        code, output = shop.run("queue", "dead", "replay", "expired-1111", *more)
+        assert (1, True) == (code, "Not replayed" in output and "has expired" in output), output
+        assert "flask queue send" in output
+    code, output = shop.run("queue", "dead", "replay", "--all")
+    assert (0, True) == (code, "1 back on orders." in output), output
+    assert "1 dead letter of orders has expired" in output
+    assert ["expired-1111"] == [one["id"] for one in shop.json("queue", "dead", "list")]
+
+
+def test_an_edit_changes_the_data_alone(shop: Shop) -> None:
+    """All other attributes of the event stay as they were written."""
+    more = {"subject": "sub", "dataschema": "http://x", "time": "2020-01-01T00:00:00.123456+02:00"}
+    old = event("meta-1111", traceparent="00-ab", datacontenttype="application/x+json", **more)
+    kill(shop, old)
+    code, output = shop.run("queue", "dead", "replay", "meta-1111", "--edit", '{"number": 2}')
+    assert (0, "1 back on orders.\n") == (code, output)
+    (found,) = shop.json("queue", "peek", "orders")
+    assert {**json.loads(old), "data": {"number": 2}} == json.loads(found["raw"])
+
+
+def test_an_edit_of_base64_becomes_json(shop: Shop) -> None:
+    """The old data goes, in whichever attribute it stood."""
+    body = json.loads(event("base-1111"))
+    del body["data"]
+    kill(shop, json.dumps({**body, "data_base64": "eyJudW1iZXIiOiAxfQ=="}))
+    assert 0 == shop.run("queue", "dead", "replay", "base-1111", "--edit", '{"number": 2}')[0]
+    (found,) = shop.json("queue", "peek", "orders")
+    assert {**body, "data": {"number": 2}} == json.loads(found["raw"])
+
+
+def test_a_refused_edit_leaves_the_letter_as_it_was(shop: Shop) -> None:
+    """And says so; that nothing was sent is not the point."""
+    shop.environ["REDIS_QUEUE_MAX_BYTES"] = "1k"
+    kill(shop, event("meta-1111"), json.dumps([1]))
+    untyped = next(o["id"] for o in shop.json("queue", "dead", "list") if o["type"] is None)
+    long = json.dumps({"number": int("9" * 2000)})
+    for id, payload, said in (
+        ("meta-1111", '{"number": "x"}', "number: Not a valid integer."),
+        (untyped, '{"number": "x"}', "number: Not a valid integer."),
+        ("meta-1111", long, "REDIS_QUEUE_MAX_BYTES allows 1,024"),
+        (untyped, long, "REDIS_QUEUE_MAX_BYTES allows 1,024"),
+    ):
+        code, output = shop.run("queue", "dead", "replay", id, "--edit", payload)
+        assert (2, True, False) == (code, said in output, "sent" in output), output
+        assert "Not replayed; the dead letter is as it was." in output
+    assert 2 == len(shop.json("queue", "dead", "list"))
+
+
+@pytest.mark.parametrize("rate", ["inf", "-inf", "nan", "0", "-1", "1e400", "soon"])
+def test_a_rate_is_a_number(shop: Shop, rate: str) -> None:
+    """Anything else is told in a sentence."""
+    code, output = shop.run("queue", "dead", "replay", "--all", "--rate", rate)
+    assert (2, True, False) == (code, "Invalid value for '--rate'" in output, "Trace" in output)
+
+
+@pytest.mark.parametrize("user", ["", " ", "a b", "x\nuser evil on", "x\x1b", "x\u202e", "\u2028"])
+def test_a_user_of_redis_is_one_word(shop: Shop, user: str) -> None:
+    """A name with a blank or a line break would be more rules, or another user."""
+    code, output = shop.run("queue", "acl", "--role", "producer", "--user", user)
+    assert (2, True) == (code, "Invalid value for '--user'" in output), output
