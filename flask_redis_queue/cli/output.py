@@ -29,7 +29,7 @@ class Event:
     :param tail: The end of that line, which is never cut.
     :param fields: What a machine wants to know of it.
     :param more: Lines below it.
-    :param cut: Whether to cut a long line.
+    :param cut: Whether to cut a long line on a terminal.
     """
 
     name: str
@@ -51,7 +51,8 @@ class TextOutput:
     def __init__(self, *, coloured: bool = True) -> None:
         self._coloured = coloured
         self._lock = threading.RLock()
-        self.sums_up = not is_terminal()
+        self.cuts = is_terminal()  # in a log the end of a line is worth more than its width
+        self.sums_up = not self.cuts
 
     def start(self, lines: Sequence[str], fields: Mapping[str, Any]) -> None:
         """Print the start table.
@@ -69,7 +70,7 @@ class TextOutput:
 
     def say(self, event: Event) -> None:
         """Print one event."""
-        text = marked(event.mark, event.colour, event.text, event.tail, cut=event.cut)
+        text = marked(event.mark, event.colour, event.text, event.tail, cut=event.cut and self.cuts)
         with self._lock:
             for one in (text, *(visible(more, lines=True) for more in event.more)):
                 self._print(one)
@@ -91,7 +92,7 @@ class JsonOutput(TextOutput):
 
     def __init__(self) -> None:
         super().__init__(coloured=False)
-        self.sums_up = True
+        self.cuts = self.sums_up = False  # each event is one object, and a whole one
 
     def start(self, lines: Sequence[str], fields: Mapping[str, Any]) -> None:
         """Print the start table as an event."""

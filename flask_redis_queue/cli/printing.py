@@ -88,7 +88,8 @@ def print_columns(rows: list[list[str]], notes: Sequence[str] = ()) -> None:
     for number, text in enumerate(columns([[visible(cell) for cell in row] for row in rows])):
         put(style(text, bold=True) if number == 0 and is_terminal() else text)
         if number and notes:
-            put(f"    {shorten(visible(' '.join(notes[number - 1].split())), WIDTH - 4)}")
+            note = visible(" ".join(notes[number - 1].split()))
+            put(f"    {shorten(note, WIDTH - 4) if is_terminal() else note}")
 
 
 def print_fields(fields: dict[str, Any]) -> None:

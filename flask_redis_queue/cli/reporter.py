@@ -145,8 +145,15 @@ class Reporter:
     ) -> None:
         whole = "".join(traceback.format_exception(error)).rstrip()
         fields |= {"error": _said(error), "traceback": whole}
-        more = [whole] if self._verbosity > 0 else _frames(error)
+        more = [whole] if self._verbosity > 0 else self._frames(error)
         self._output.say(Event(name, mark, colour, text, tail, fields, more))
+
+    def _frames(self, error: BaseException) -> list[str]:
+        lines = [
+            f"           {one.file}:{one.line} {one.function}   {one.source}"
+            for one in user_frames(error)[-3:]
+        ]
+        return [shorten(one, WIDTH) if self._output.cuts else one for one in lines]
 
     def _sums_up(self, message: Message) -> bool:
         with self._lock:
@@ -215,10 +222,3 @@ def _name(message: Message) -> str:
 
 def _said(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-
-
-def _frames(error: BaseException) -> list[str]:
-    return [
-        shorten(f"           {one.file}:{one.line} {one.function}   {one.source}", WIDTH)
-        for one in user_frames(error)[-3:]
-    ]
