@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +16,8 @@ from .envelope import Delivery, Malformed, Message, decode, parse_delivery
 from .keys import QueueKeys
 
 _PAGE = 100
+_VARIES = re.compile(r"0x[0-9a-fA-F]+|\b(?=\w*\d)[0-9a-fA-F]{8,}(-[0-9a-fA-F]{4,})*\b|\d+")
+"""Ids, addresses and numbers in the text of an error."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,57 @@ class Found:
         """:return: The message's type, if it has one."""
         message = self.message
         return message.type if message is not None else None
+
+
+@dataclass(frozen=True)
+class DeadLetterRecord:
+    """A dead letter.
+
+    :param key: Its name among the dead letters.
+    :param died: When, Unix seconds by the server's clock.
+    :param delivery: The exact bytes and what the queue knew of them.
+    :param meta: What the consumer noted: ``cause``, ``why`` and more.
+    """
+
+    key: str
+    died: float
+    delivery: Delivery
+    meta: dict[str, Any]
+
+    @property
+    def message(self) -> Message | None:
+        """:return: The message, if it can be decoded."""
+        try:
+            return decode(self.delivery)
+        except Malformed:
+            return None
+
+    @property
+    def id(self) -> str:
+        """:return: The message's id; of what has none, its birth."""
+        noted = self.meta.get("id")
+        if isinstance(noted, str):
+            return noted
+        message = self.message
+        return message.id if message is not None else self.delivery.birth
+
+    @property
+    def type(self) -> str | None:
+        """:return: The message's type, if it has one."""
+        noted = self.meta.get("type")
+        if isinstance(noted, str):
+            return noted
+        message = self.message
+        return message.type if message is not None else None
+
+    @property
+    def group(self) -> str:
+        """:return: The same for dead letters of one cause; ids and numbers make no difference."""
+        why = _VARIES.sub("…", str(self.meta.get("why", "")))
+        parts = (self.meta.get("cause"), self.meta.get("error"), self.meta.get("frame"), why)
+        text = "\n".join(str(part) for part in (self.delivery.queue, self.type, *parts))
+        # An error may name a file by half a surrogate pair, which has no code.
+        return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:8]
 
 
 def ready(pool: redis.ConnectionPool, queue: str) -> Iterator[Found]:
@@ -94,3 +150,18 @@ def _from_the_right(link: Connection, key: str) -> Iterator[Any]:
     while page := link.call("LRANGE", key, end - _PAGE + 1, end):
         yield from reversed(page)
         end -= _PAGE
+
+
+def read_dead(queue: str, key: str, died: float, record: bytes) -> DeadLetterRecord:
+    """Read what the queue stores for a dead letter.
+
+    :param queue: Of which queue.
+    :param key: Its name among the dead letters.
+    :param died: When, Unix seconds.
+    :param record: What is stored.
+    :return: The dead letter.
+    """
+    head, _, rest = record.partition(b"\n")
+    meta, _, raw = rest.partition(b"\n")
+    delivery = parse_delivery(queue, key, head + b"\n" + raw)
+    return DeadLetterRecord(key, died, delivery, json.loads(meta))

@@ -146,8 +146,7 @@ def explain(error: BaseException, config: Config) -> str:
     connecting = isinstance(error, NotSent)
     if isinstance(error, NotSent):
         error = error.cause
-    text = str(error)
-    if isinstance(error, (AuthenticationError, AuthorizationError)) or _LOGIN.match(text):
+    if _is_login(error):
         password = "password set, not shown" if config.login[1] else "no password set"
         return f'refused user "{config.user}" ({password})'
     said = _said(error)
@@ -229,25 +228,42 @@ def refusal(error: BaseException, config: Config) -> str:
     :return: One or two sentences.
     """
     text = str(error.cause if isinstance(error, NotSent) else error)
+    line = f"The whole line comes from: flask --app … queue acl --role ROLE --user {config.user}"
     command = _NO_COMMAND.search(text)
     if command is not None:
         name = command[1].lower()
         return (
             f'User "{config.user}" may not run {name.upper()} on Redis at {config.safe_url}. '
-            f"An admin can run: ACL SETUSER {config.user} +{name}"
+            f"An admin can run: ACL SETUSER {config.user} +{name}. {line}"
         )
     if _SCRIPT_REFUSED in text:
         return (
             f'User "{config.user}" may not run a command that the scripts of this package use, on '
-            f"Redis at {config.safe_url}. Compare ACL GETUSER {config.user} with the documentation."
+            f"Redis at {config.safe_url}. {line}"
         )
     if "key" in text and "permission" in text.lower():
         return (
             f'User "{config.user}" may not use the keys of its queues on Redis at '
             f"{config.safe_url}. An admin can run, for each queue: "
-            f"ACL SETUSER {config.user} ~QUEUE ~{{QUEUE}}:*"
+            f"ACL SETUSER {config.user} ~QUEUE ~{{QUEUE}}:*. {line}"
         )
-    return f"Redis at {config.safe_url} {explain(error, config)}. Not retrying."
+    cure = _cure_of_login(config) if _is_login(error) else ""
+    return f"Redis at {config.safe_url} {explain(error, config)}. {cure}Not retrying."
+
+
+def _is_login(error: BaseException) -> bool:
+    cause = error.cause if isinstance(error, NotSent) else error
+    is_auth = isinstance(cause, (AuthenticationError, AuthorizationError))
+    return is_auth or _LOGIN.match(str(cause)) is not None
+
+
+def _cure_of_login(config: Config) -> str:
+    name, password = config.login
+    if not password:
+        return "Set REDIS_PASSWORD, or user and password in REDIS_URL. "
+    if not name:
+        return "Correct REDIS_PASSWORD, or name its user in REDIS_USERNAME or REDIS_URL. "
+    return "Correct REDIS_USERNAME and REDIS_PASSWORD, or both in REDIS_URL. "
 
 
 _SCRIPT_REFUSED = "The user executing the script can't run"

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import redis
 
+from .browse import DeadLetterRecord, read_dead
 from .clients import Connection, connection
-from .envelope import Delivery, Malformed, Message, decode, parse_delivery
 from .exceptions import QueueUnavailable
 from .keys import QueueKeys
 from .scripts import Script
@@ -21,8 +18,6 @@ SNAPSHOT = Script("snapshot")
 REPLAY = Script("replay")
 DISCARD = Script("discard")
 _PAGE = 100
-_VARIES = re.compile(r"0x[0-9a-fA-F]+|\b(?=\w*\d)[0-9a-fA-F]{8,}(-[0-9a-fA-F]{4,})*\b|\d+")
-"""Ids, addresses and numbers in the text of an error."""
 
 
 @dataclass(frozen=True)
@@ -64,55 +59,12 @@ class QueueStatus:
     ledger: dict[str, int]
     missing: int
 
-
-@dataclass(frozen=True)
-class DeadLetterRecord:
-    """A dead letter.
-
-    :param key: Its name among the dead letters.
-    :param died: When, Unix seconds by the server's clock.
-    :param delivery: The exact bytes and what the queue knew of them.
-    :param meta: What the consumer noted: ``cause``, ``why`` and more.
-    """
-
-    key: str
-    died: float
-    delivery: Delivery
-    meta: dict[str, Any]
-
     @property
-    def message(self) -> Message | None:
-        """:return: The message, if it can be decoded."""
-        try:
-            return decode(self.delivery)
-        except Malformed:
-            return None
-
-    @property
-    def id(self) -> str:
-        """:return: The message's id; of what has none, its birth."""
-        noted = self.meta.get("id")
-        if isinstance(noted, str):
-            return noted
-        message = self.message
-        return message.id if message is not None else self.delivery.birth
-
-    @property
-    def type(self) -> str | None:
-        """:return: The message's type, if it has one."""
-        noted = self.meta.get("type")
-        if isinstance(noted, str):
-            return noted
-        message = self.message
-        return message.type if message is not None else None
-
-    @property
-    def group(self) -> str:
-        """:return: The same for dead letters of one cause; ids and numbers make no difference."""
-        why = _VARIES.sub("…", str(self.meta.get("why", "")))
-        parts = (self.meta.get("cause"), self.meta.get("error"), self.meta.get("frame"), why)
-        text = "\n".join(str(part) for part in (self.delivery.queue, self.type, *parts))
-        return hashlib.sha256(text.encode()).hexdigest()[:8]
+    def is_there(self) -> bool:
+        """:return: Whether Redis has, or has had, anything of this queue."""
+        return any(
+            (self.waiting, self.delayed, self.held, self.dead, self.paused, self.consumers)
+        ) or any(self.ledger.values())
 
 
 @dataclass(frozen=True)
@@ -171,7 +123,7 @@ class Inspector:
                 records = link.call("HMGET", k.dead, *keys) if keys else []
             for key, score, record in zip(keys, scores, records, strict=True):
                 if record is not None:
-                    yield _read_dead(queue, key.decode(), float(score) / 1000, record)
+                    yield read_dead(queue, key.decode(), float(score) / 1000, record)
             if len(keys) < _PAGE:
                 return
             start += _PAGE
@@ -183,13 +135,15 @@ class Inspector:
         :param wanted: What a person typed.
         :return: All that match; more than one is for the person to decide.
         """
-        found = []
+        whole, ends = [], []
         for one in self.dead_letters(queue):
-            if wanted in (one.key, one.id):
+            if wanted == one.key:
                 return [one]
-            if one.id.startswith(wanted) or one.id.endswith(wanted):
-                found.append(one)
-        return found
+            if wanted == one.id:
+                whole.append(one)
+            elif wanted and (one.id.startswith(wanted) or one.id.endswith(wanted)):
+                ends.append(one)
+        return whole or ends
 
     def replay(
         self, queue: str, keys: Sequence[str], edited: Mapping[str, bytes] | None = None
@@ -290,10 +244,3 @@ def _read_status(queue: str, reply: list[Any]) -> QueueStatus:
         ledger,
         came - left - there,
     )
-
-
-def _read_dead(queue: str, key: str, died: float, record: bytes) -> DeadLetterRecord:
-    head, _, rest = record.partition(b"\n")
-    meta, _, raw = rest.partition(b"\n")
-    delivery = parse_delivery(queue, key, head + b"\n" + raw)
-    return DeadLetterRecord(key, died, delivery, json.loads(meta))

@@ -20,6 +20,7 @@ from . import clients, diagnosis, signals
 from .broker import SEEN_MS, Broker
 from .config import Config
 from .contracts import Contract, contract_of
+from .durations import text
 from .envelope import Format, Message, encode, new_id
 from .exceptions import (
     InvalidMessage,
@@ -206,7 +207,7 @@ class Publisher:
         try:
             now = clients.repeat(self._broker.server_time, deadline)
         except (diagnosis.NotSent, RedisError) as error:
-            raise self._unavailable(error, name, stored=False, id=None) from error
+            raise self._unavailable(error, name, seen=0.0, id=None) from error
         return datetime.fromtimestamp(now + options.expires, UTC)
 
     @staticmethod
@@ -222,8 +223,8 @@ class Publisher:
         try:
             status, first = clients.repeat(lambda: self._broker.send(request), deadline)
         except (diagnosis.NotSent, RedisError) as error:
-            doubtful = diagnosis.is_doubtful(error)
-            raise self._unavailable(error, name, stored=doubtful, id=request.first_id) from error
+            seen = request.seen_ms / 1000 if diagnosis.is_doubtful(error) else 0.0
+            raise self._unavailable(error, name, seen=seen, id=request.first_id) from error
         if status == "full":
             raise QueueFull(
                 f"{name or 'The message'} was NOT sent: {request.queue} has reached "
@@ -233,17 +234,17 @@ class Publisher:
         return status, first
 
     def _unavailable(
-        self, error: BaseException, name: str | None, *, stored: bool, id: str | None
+        self, error: BaseException, name: str | None, *, seen: float, id: str | None
     ) -> QueueUnavailable:
         what = name or "The message"
         said = f"Redis at {self._config.safe_url} {diagnosis.explain(error, self._config)}"
         if diagnosis.kind(error) == "wrong":
             why = diagnosis.refusal(error, self._config)
             return QueueRefused(f"{what} was NOT sent, and nothing was stored. {why}", id=id)
-        if stored:
+        if seen:  # it may be stored, and for so long a repeat is known by its id
             return QueueUnavailable(
                 f"{what} may have been sent: {said} (within {self._config.send_timeout:g}s). "
-                f'Sending it again with id="{id}" within a minute stores it once.',
+                f'Sending it again with id="{id}" within {text(seen)} stores it once.',
                 stored="unknown",
                 id=id,
             )

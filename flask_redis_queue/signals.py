@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
 from typing import Any
@@ -43,4 +44,8 @@ def emit(signal: NamedSignal, sender: object, **extra: Any) -> None:
                 raise TypeError("a signal receiver must be a plain function, not async def")
             receiver(sender, **extra)
         except Exception:
-            _logger.exception("A receiver of %s failed; the message is not affected.", signal.name)
+            # A log that raises, for its disk is full, must not do what the receiver may not.
+            with contextlib.suppress(Exception):
+                _logger.exception(
+                    "A receiver of %s failed; the message is not affected.", signal.name
+                )

@@ -25,6 +25,16 @@ handles, say so:
 """
 
 
+def _check_user(context: click.Context, parameter: click.Parameter, name: str | None) -> str | None:
+    if name is not None and (not name.isprintable() or name.split() != [name]):
+        raise click.BadParameter(
+            "A user of Redis is one word: no blanks, line breaks or control characters.",
+            context,
+            parameter,
+        )
+    return name
+
+
 @click.command("acl", epilog=_EPILOG)
 @click.option(
     "--role",
@@ -35,7 +45,11 @@ handles, say so:
     "producer where it has none or knows a queue that it does not handle]",
 )
 @click.option(
-    "--user", "name", metavar="NAME", help="Its name.  [default: the app's and its roles]"
+    "--user",
+    "name",
+    metavar="NAME",
+    callback=_check_user,
+    help="Its name.  [default: the app's and its roles]",
 )
 @click.pass_context
 def acl(context: click.Context, roles: tuple[rules.Role, ...], name: str | None) -> None:

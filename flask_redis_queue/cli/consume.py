@@ -175,7 +175,7 @@ def _supervise(
 ) -> int:
     consumer.check()  # what every worker would meet is said once
     stop_timeout = options["stop_timeout"]
-    with Reporter(state.app, output, 1 if options["verbose"] else 0):
+    with Reporter(state.app, output, 1 if options["verbose"] else 0), loading.running():
         return workers.supervise(
             state,
             consumer.name,
@@ -238,7 +238,7 @@ def _run(
     output: TextOutput,
     verbosity: int,
 ) -> None:
-    with Reporter(state.app, output, verbosity) as reporter:
+    with Reporter(state.app, output, verbosity) as reporter, loading.running():
         tally = consumer.run()
         reporter.stopped(tally)
     if consumer.was_late:

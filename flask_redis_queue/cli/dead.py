@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
-from ..inspector import DeadLetterRecord
-from ..state import AppState
+from ..browse import DeadLetterRecord
 from . import loading
-from .editing import edit, paced
+from .choosing import HEAD, choose, find_one, of_group, row
+from .editing import check_rate, edit, paced, without_expired
 from .printing import (
     asking,
     confirm,
@@ -22,11 +20,11 @@ from .printing import (
     print_fields,
     print_json,
     queue_option,
-    queues_of,
     raw_fields,
     read_payload,
     yes_option,
 )
+from .writing import json_text, put
 
 all_option = click.option(
     "--all", "everything", is_flag=True, help="All dead letters of the queue(s)."
@@ -55,31 +53,23 @@ def dead_list(
     records: list[DeadLetterRecord] = []
     total = 0
     with asking(state):
-        for name in queues_of(state, only):
-            for record in state.inspector.dead_letters(name):
-                if group in (None, record.group):
-                    total += 1
-                    if len(records) < limit:
-                        records.append(record)
+        for record in of_group(state, only, group):
+            total += 1
+            if len(records) < limit:
+                records.append(record)
     if as_json:
         print_json([as_dict(one) for one in records])
         return
     if not records:
-        click.echo("No dead letters.")
+        put("No dead letters.")
         return
-    rows = [["died", "queue", "id", "type", "tries", "cause"]]
-    rows += [_row(one) for one in records]
-    print_columns(rows, notes=[str(one.meta.get("why", "")) for one in records])
+    print_columns(
+        [HEAD, *(row(one) for one in records)],
+        notes=[str(one.meta.get("why", "")) for one in records],
+    )
     if total > len(records):
-        click.echo(f"{total - len(records):,} more; --limit shows them.")
-    click.echo("flask queue dead show ID · flask queue dead replay ID (or --all)")
-
-
-def _row(one: DeadLetterRecord) -> list[str]:
-    died = datetime.fromtimestamp(one.died).strftime("%Y-%m-%d %H:%M:%S")
-    tries = one.meta.get("attempts", one.delivery.attempts)
-    cause = str(one.meta.get("cause", ""))
-    return [died, one.delivery.queue, one.id[-8:], one.type or "(untyped)", str(tries), cause]
+        put(f"{total - len(records):,} more; --limit shows them.")
+    put("flask queue dead show ID · flask queue dead replay ID (or --all)")
 
 
 @dead.command("show", epilog="\b\nExample:\n  flask queue dead show 53495fdb")
@@ -107,19 +97,18 @@ def dead_groups(context: click.Context, only: str | None, as_json: bool) -> None
     state = loading.load_state(context)
     groups: dict[str, list[DeadLetterRecord]] = {}
     with asking(state):
-        for name in queues_of(state, only):
-            for record in state.inspector.dead_letters(name):
-                groups.setdefault(record.group, []).append(record)
+        for record in of_group(state, only, None):
+            groups.setdefault(record.group, []).append(record)
     ordered = sorted(groups.items(), key=lambda item: -len(item[1]))
     if as_json:
         print_json([_group_as_dict(group, records) for group, records in ordered])
     elif not ordered:
-        click.echo("No dead letters.")
+        put("No dead letters.")
     else:
         rows = [["group", "count", "queue", "type", "cause", "where"]]
         rows += [_group_row(group, records) for group, records in ordered]
         print_columns(rows, notes=[str(one[-1].meta.get("why", "")) for _, one in ordered])
-        click.echo("flask queue dead replay --group GROUP")
+        put("flask queue dead replay --group GROUP")
 
 
 def _group_row(group: str, records: list[DeadLetterRecord]) -> list[str]:
@@ -147,7 +136,13 @@ def _group_as_dict(group: str, records: list[DeadLetterRecord]) -> dict[str, Any
 @all_option
 @group_option
 @queue_option
-@click.option("--rate", type=click.FloatRange(0.1), metavar="N", help="At most N a second.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(0.1),
+    callback=check_rate,
+    metavar="N",
+    help="At most N a second.",
+)
 @click.option(
     "--edit",
     metavar="JSON|@FILE|-",
@@ -160,7 +155,10 @@ def dead_replay(
 ) -> None:
     """Bring dead letters back, after the fix; they are handled as if new."""
     payload = None if options["edit"] is None else read_payload(options["edit"])
-    state, chosen = _choose(context, ids, options)
+    state, chosen = choose(context, ids, options)
+    some = bool(chosen)
+    with asking(state):
+        chosen = without_expired(state, chosen, named=bool(ids))
     with loading.told():
         edited = edit(state, chosen, payload) if options["edit"] is not None else {}
     moved: dict[str, int] = {}
@@ -169,7 +167,8 @@ def dead_replay(
             keys = [one.key for one in records]
             for part in paced(keys, options["rate"]):
                 moved[name] = moved.get(name, 0) + state.inspector.replay(name, part, edited)
-    _tell(moved, "back on", as_json)
+    if moved or as_json or not some:
+        _tell(moved, "back on", as_json)
 
 
 @dead.command(
@@ -188,7 +187,7 @@ def dead_delete(
     context: click.Context, /, ids: Sequence[str], as_json: bool, **options: Any
 ) -> None:
     """Delete dead letters for good; the ledger counts them as purged."""
-    state, chosen = _choose(context, ids, options)
+    state, chosen = choose(context, ids, options)
     count = sum(len(records) for records in chosen.values())
     if count:
         letters = "1 dead letter" if count == 1 else f"{count:,} dead letters"
@@ -212,28 +211,8 @@ def dead_export(context: click.Context, only: str | None, output: Any) -> None:
     """Write dead letters as JSON lines, oldest first, with their exact bytes; they stay."""
     state = loading.load_state(context)
     with asking(state):
-        for name in queues_of(state, only):
-            for record in state.inspector.dead_letters(name):
-                output.write(json.dumps(as_dict(record), ensure_ascii=False) + "\n")
-
-
-def _choose(
-    context: click.Context, ids: Sequence[str], options: Mapping[str, Any]
-) -> tuple[AppState, dict[str, list[DeadLetterRecord]]]:
-    """:return: Whose, and the dead letters that were named, by queue."""
-    if bool(ids) + options["everything"] + bool(options["group"]) != 1:
-        raise click.UsageError("Name the IDs, or pass --all, or --group.")
-    state, group, only = loading.load_state(context), options["group"], options["only"]
-    chosen: dict[str, list[DeadLetterRecord]] = {}
-    with asking(state):
-        for name in () if ids else queues_of(state, only):
-            for record in state.inspector.dead_letters(name):
-                if group in (None, record.group):
-                    chosen.setdefault(name, []).append(record)
-        for wanted in ids:
-            one = find_one(state, wanted, only)
-            chosen.setdefault(one.delivery.queue, []).append(one)
-    return state, chosen
+        for record in of_group(state, only, None):
+            output.write(json_text(as_dict(record), output) + "\n")
 
 
 def _tell(counts: dict[str, int], what: str, as_json: bool) -> None:
@@ -241,25 +220,9 @@ def _tell(counts: dict[str, int], what: str, as_json: bool) -> None:
         print_json(counts)
         return
     for name, count in counts.items():
-        click.echo(f"{count:,} {what} {name}.")
+        put(f"{count:,} {what} {name}.")
     if not counts:
-        click.echo("No dead letters.")
-
-
-def find_one(state: AppState, wanted: str, only: str | None) -> DeadLetterRecord:
-    """Find the one dead letter that a person means.
-
-    :raises Failure: If there is none, or more than one.
-    """
-    found = [
-        one for name in queues_of(state, only) for one in state.inspector.find_dead(name, wanted)
-    ]
-    if not found:
-        raise loading.Failure(f'No dead letter "{wanted}". See: flask queue dead list', 1)
-    if len(found) > 1:
-        keys = "\n  ".join(one.key for one in found[:10])
-        raise loading.Failure(f'"{wanted}" is {len(found)} dead letters. Name one:\n  {keys}', 1)
-    return found[0]
+        put("No dead letters.")
 
 
 def as_dict(one: DeadLetterRecord) -> dict[str, Any]:

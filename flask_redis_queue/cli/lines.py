@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 import os
+import re
 from datetime import datetime
 from typing import Any
 
 import click
 
 WIDTH = 100
+_CONTROL = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
+)
+"""What a terminal obeys: control characters, breaks of lines, and turns of the direction."""
+
+
+def visible(text: str, *, lines: bool = False) -> str:
+    r"""Show what a terminal would obey, such as ``\x1b``: a sender may have written it.
+
+    :param text: What comes from a message, or from an error.
+    :param lines: Whether it may have several lines, and tabs.
+    :return: A text that is only a text.
+    """
+
+    def escape(found: re.Match[str]) -> str:
+        char = found[0]
+        return char if lines and char in "\n\t" else char.encode("unicode_escape").decode()
+
+    return _CONTROL.sub(escape, text)
 
 
 def style(text: str, **how: Any) -> str:
@@ -32,7 +52,7 @@ def marked(mark: str, colour: str, text: str, tail: str = "", *, cut: bool = Tru
     :return: The line.
     """
     clock = datetime.now().strftime("%H:%M:%S")
-    text = " ".join(text.split())
+    text, tail = visible(" ".join(text.split())), visible(tail)
     if cut:
         text = shorten(text, WIDTH - len(clock) - len(tail) - 3)
     return f"{clock} {style(mark, fg=colour)} {text}{tail}"

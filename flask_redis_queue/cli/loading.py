@@ -17,6 +17,7 @@ from flask.cli import ScriptInfo
 
 from ..exceptions import ConfigurationError, QueueRefused, QueueUnavailable, RedisQueueError
 from ..state import AppState, state_of
+from .lines import visible
 
 USAGE, MISCONFIGURED, UNREACHABLE, REFUSED, DEAD_LETTERS, LATE = 2, 3, 4, 5, 6, 7
 
@@ -29,7 +30,7 @@ class Failure(click.ClickException):
     """
 
     def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
+        super().__init__(visible(message, lines=True))
         self.exit_code = exit_code  # type: ignore[misc]
 
 
@@ -112,6 +113,28 @@ def told() -> Iterator[None]:
         raise Failure(str(error), MISCONFIGURED) from error
     except (RedisQueueError, ValueError) as error:
         raise Failure(str(error), USAGE) from error
+
+
+class Crash(Exception):
+    """A fault while running; it passes all sentences by, to end with its traceback and 1."""
+
+
+@contextmanager
+def running() -> Iterator[None]:
+    """Keep what fails while running apart from what :func:`told` says of the setup.
+
+    :raises Crash: For what would be taken for a mistake of the user's: a service that is told not
+        to start again after one would stay down.
+    """
+    try:
+        yield
+    except QueueUnavailable:
+        raise
+    except (RedisQueueError, ValueError) as error:
+        raise Crash(
+            f"The consumer crashed: {type(error).__name__}: {error}. No message is lost: what it "
+            "held comes again. Start it again, and report this."
+        ) from error
 
 
 def _broken(what: str, error: Exception) -> Failure:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -13,7 +11,8 @@ from typing import Any, Literal
 
 import click
 
-from .lines import marked
+from .lines import marked, visible
+from .writing import echo, finish, is_terminal, json_text, surviving
 
 LogFormat = Literal["pretty", "plain", "json"]
 _BAR = frozenset({"handled", "retried", "dead", "expired"})
@@ -30,7 +29,7 @@ class Event:
     :param tail: The end of that line, which is never cut.
     :param fields: What a machine wants to know of it.
     :param more: Lines below it.
-    :param cut: Whether to cut a long line.
+    :param cut: Whether to cut a long line on a terminal.
     """
 
     name: str
@@ -52,7 +51,8 @@ class TextOutput:
     def __init__(self, *, coloured: bool = True) -> None:
         self._coloured = coloured
         self._lock = threading.RLock()
-        self.sums_up = not sys.stdout.isatty()
+        self.cuts = is_terminal()  # in a log the end of a line is worth more than its width
+        self.sums_up = not self.cuts
 
     def start(self, lines: Sequence[str], fields: Mapping[str, Any]) -> None:
         """Print the start table.
@@ -62,7 +62,7 @@ class TextOutput:
         """
         with self._lock:
             for one in lines:
-                click.echo(one if self._coloured else click.unstyle(one))
+                self._print(one)
 
     def ready(self, line: str, fields: Mapping[str, Any]) -> None:
         """Say that Redis has accepted all that a consumer does."""
@@ -70,13 +70,21 @@ class TextOutput:
 
     def say(self, event: Event) -> None:
         """Print one event."""
-        text = marked(event.mark, event.colour, event.text, event.tail, cut=event.cut)
+        text = marked(event.mark, event.colour, event.text, event.tail, cut=event.cut and self.cuts)
         with self._lock:
-            for one in (text, *event.more):
-                click.echo(one if self._coloured else click.unstyle(one))
+            for one in (text, *(visible(more, lines=True) for more in event.more)):
+                self._print(one)
 
     def close(self) -> None:
         """Print what was kept back."""
+
+    def end(self) -> None:
+        """Print what was kept back; nothing comes after it."""
+        self.close()
+        finish()
+
+    def _print(self, line: str) -> None:
+        echo(line if self._coloured else click.unstyle(line))
 
 
 class JsonOutput(TextOutput):
@@ -84,7 +92,7 @@ class JsonOutput(TextOutput):
 
     def __init__(self) -> None:
         super().__init__(coloured=False)
-        self.sums_up = True
+        self.cuts = self.sums_up = False  # each event is one object, and a whole one
 
     def start(self, lines: Sequence[str], fields: Mapping[str, Any]) -> None:
         """Print the start table as an event."""
@@ -104,7 +112,7 @@ class JsonOutput(TextOutput):
         if text:
             record["message"] = text
         with self._lock:
-            click.echo(json.dumps({**record, **fields}, ensure_ascii=False, default=str))
+            echo(json_text({**record, **fields}, default=str))
 
 
 class BarOutput(TextOutput):
@@ -125,15 +133,17 @@ class BarOutput(TextOutput):
         with self._lock:
             if event.name != "handled":
                 if self._bar is not None:
-                    click.echo("\r\x1b[2K", nl=False)  # the next move draws the bar again
+                    echo("\r\x1b[2K", newline=False)  # the next move draws the bar again
                 super().say(event)
             if event.name in _BAR:
-                self._move()
+                with surviving():
+                    self._move()
 
     def close(self) -> None:
         """Leave the bar as it is, and go on below it."""
         with self._lock:
-            self._stack.close()
+            with surviving():
+                self._stack.close()
             self._bar = None
 
     def _move(self) -> None:
@@ -159,10 +169,10 @@ def make_output(wanted: LogFormat | None, *, bar: int | None) -> TextOutput:
     :param bar: How many messages wait, if a bar may be shown; ``None``: lines only.
     :return: The output.
     """
-    is_terminal = sys.stdout.isatty()
-    chosen = wanted or ("pretty" if is_terminal else "plain")
+    on_terminal = is_terminal()
+    chosen = wanted or ("pretty" if on_terminal else "plain")
     if chosen == "json":
         return JsonOutput()
-    if chosen == "pretty" and bar is not None and is_terminal:
+    if chosen == "pretty" and bar is not None and on_terminal:
         return BarOutput(bar)
     return TextOutput(coloured=chosen == "pretty")

@@ -16,9 +16,11 @@ from redis.exceptions import RedisError
 from .. import diagnosis
 from ..envelope import Delivery
 from ..exceptions import QueueRefused, QueueUnavailable
+from ..inspector import QueueStatus
 from ..state import AppState
 from . import loading
-from .lines import WIDTH, columns, shorten, style
+from .lines import WIDTH, columns, shorten, style, visible
+from .writing import is_terminal, json_text, put
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 queue_option = click.option(
@@ -43,13 +45,38 @@ def asking(state: AppState) -> Iterator[None]:
 
 
 def queues_of(state: AppState, only: str | None) -> list[str]:
-    """:return: The queue that was named, or every queue that the app knows."""
-    return [only] if only else state.registry.known_queues
+    """Say where to look.
+
+    :param state: Whose queues.
+    :param only: The queue that was named.
+    :return: That one, or every queue that the app knows.
+    :raises Failure: If there is no such queue.
+    """
+    known = state.registry.known_queues
+    if not only:
+        return known
+    if only not in known:
+        check_is_there(state, state.inspector.status(only))
+    return [only]
+
+
+def check_is_there(state: AppState, status: QueueStatus) -> None:
+    """Tell a queue that is empty from one that is not.
+
+    :raises Failure: If neither the app nor Redis knows it.
+    """
+    known = [*state.registry.known_queues, state.config.queue_name]
+    if status.queue not in known and not status.is_there:
+        raise loading.Failure(
+            f'No queue "{status.queue}": this app does not know it, and Redis has nothing of it. '
+            f"This app knows: {', '.join(state.registry.known_queues)}.",
+            1,
+        )
 
 
 def print_json(value: Any) -> None:
     """Print a value."""
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+    put(json_text(value, indent=2))
 
 
 def print_columns(rows: list[list[str]], notes: Sequence[str] = ()) -> None:
@@ -58,10 +85,11 @@ def print_columns(rows: list[list[str]], notes: Sequence[str] = ()) -> None:
     :param rows: The first one is the head.
     :param notes: What stands below each row.
     """
-    for number, text in enumerate(columns(rows)):
-        click.echo(style(text, bold=True) if number == 0 and sys.stdout.isatty() else text)
+    for number, text in enumerate(columns([[visible(cell) for cell in row] for row in rows])):
+        put(style(text, bold=True) if number == 0 and is_terminal() else text)
         if number and notes:
-            click.echo(f"    {shorten(' '.join(notes[number - 1].split()), WIDTH - 4)}")
+            note = visible(" ".join(notes[number - 1].split()))
+            put(f"    {shorten(note, WIDTH - 4) if is_terminal() else note}")
 
 
 def print_fields(fields: dict[str, Any]) -> None:
@@ -69,12 +97,12 @@ def print_fields(fields: dict[str, Any]) -> None:
     for name, value in fields.items():
         if name not in ("traceback", "raw", "raw_base64") and value is not None:
             shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            click.echo(f"{name:<10} {shown}")
+            put(visible(f"{name:<10} {shown}"))
     raw = base64.b64decode(fields["raw_base64"])
-    click.echo(f"\n{len(raw):,} bytes:")
-    click.echo(shorten(raw.decode(errors="backslashreplace"), 4000))
+    put(f"\n{len(raw):,} bytes:")
+    put(shorten(visible(raw.decode(errors="backslashreplace"), lines=True), 4000))
     if fields.get("traceback"):
-        click.echo(f"\n{fields['traceback'].rstrip()}")
+        put(visible(f"\n{fields['traceback'].rstrip()}", lines=True))
 
 
 def raw_fields(delivery: Delivery) -> dict[str, Any]:

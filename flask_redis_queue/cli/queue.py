@@ -4,39 +4,36 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import re
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from .. import browse
-from ..browse import Found
 from ..inspector import QueueStatus
-from ..options import check_options
+from ..options import SentMessage, check_options
 from ..state import AppState
 from . import loading
 from .acl import acl
-from .dead import as_dict as dead_as_dict
 from .dead import dead
-from .lines import shorten
+from .finding import find_everywhere, found_as_dict, payload_cell
+from .lines import visible
 from .params import DURATION
 from .printing import (
     asking,
+    check_is_there,
     json_option,
-    moment,
     print_columns,
     print_fields,
     print_json,
     queue_option,
     queues_of,
-    raw_fields,
     read_payload,
 )
 from .serve import server
 from .table import handler_dicts, handler_rows
+from .writing import put
 
 
 @click.group("queue", cls=loading.YieldingGroup)
@@ -75,6 +72,8 @@ def status(
         if alive is not None:
             _judge(found, alive)
             return
+        for one in found:
+            check_is_there(state, one)
         if watch and not as_json:
             click.clear()
         _print_status(found, as_json)
@@ -98,7 +97,7 @@ def _judge(found: list[QueueStatus], name: str) -> None:
                 f"{ago:.1f}s ago.",
                 1,
             )
-    click.echo(f"{name} is alive.")
+    put(f"{name} is alive.")
 
 
 def _print_status(found: list[QueueStatus], as_json: bool) -> None:
@@ -110,10 +109,10 @@ def _print_status(found: list[QueueStatus], as_json: bool) -> None:
     print_columns(rows)
     for one in found:
         if one.paused:
-            click.echo(f"{one.queue} is paused: {one.paused}")
+            put(visible(f"{one.queue} is paused: {one.paused}"))
         for consumer in one.consumers:
             lapsed = " · lease lapsed" if consumer.lease_left < 0 else ""
-            click.echo(f"  {one.queue}  {consumer.name}  holds {consumer.held}{lapsed}")
+            put(visible(f"  {one.queue}  {consumer.name}  holds {consumer.held}{lapsed}"))
 
 
 def _status_row(one: QueueStatus) -> list[str]:
@@ -175,11 +174,27 @@ def send(
         contract = name[0] if name else None
         checked = check_options(**options)
         sent = state.publisher.send(state.registry, contract, payload, checked)
+    _tell_sent(sent, as_json, has_id=_has_id(state, sent))
+
+
+def _has_id(state: AppState, sent: SentMessage) -> bool:
+    """:return: Whether the bytes of a message hold its id; a bare payload has room for none."""
+    contract = state.registry.contracts.get(sent.type or "")
+    return contract is not None and (contract.format or state.config.format) != "plain"
+
+
+def _tell_sent(sent: SentMessage, as_json: bool, *, has_id: bool) -> None:
     if as_json:
-        print_json(dataclasses.asdict(sent))
-    else:
-        told = "was there already, nothing was stored" if sent.duplicate else "is on its way"
-        click.echo(f"{sent.type or 'An untyped message'} {told}: {sent.id} on {sent.queue}")
+        print_json({**dataclasses.asdict(sent), "id": sent.id if has_id else None})
+        return
+    what = sent.type or "An untyped message"
+    told = "was there already, nothing was stored" if sent.duplicate else "is on its way"
+    if has_id:
+        put(f"{what} {told}: {sent.id} on {sent.queue}")
+        return
+    put(
+        f"{what} {told} on {sent.queue}. It carries no id; to see it: flask queue peek {sent.queue}"
+    )
 
 
 @queue.command(epilog="\b\nExample:\n  flask queue peek inventory_updates --limit 3")
@@ -193,28 +208,22 @@ def peek(context: click.Context, name: str | None, limit: int, as_json: bool) ->
     chosen = name or state.config.queue_name
     with asking(state):
         found = list(itertools.islice(browse.ready(state.inspector.pool, chosen), limit))
-        waiting = state.inspector.status(chosen).waiting
+        looked_at = state.inspector.status(chosen)
+        check_is_there(state, looked_at)
     if as_json:
         print_json([found_as_dict(one) for one in found])
         return
     if not found:
-        click.echo(f"{chosen} is empty.")
+        put(f"{chosen} is empty.")
         return
     rows = [["id", "type", "bytes", "payload"]]
     rows += [
-        [one.id[-8:], one.type or "(untyped)", f"{len(one.delivery.raw):,}", _payload(one)]
+        [one.id[-8:], one.type or "(untyped)", f"{len(one.delivery.raw):,}", payload_cell(one)]
         for one in found
     ]
     print_columns(rows)
-    if waiting > len(found):
-        click.echo(f"{waiting - len(found):,} more; --limit shows them.")
-
-
-def _payload(one: Found) -> str:
-    message = one.message
-    if message is None:
-        return shorten(repr(one.delivery.raw[:60]), 60)
-    return shorten(json.dumps(message.data, ensure_ascii=False), 60)
+    if looked_at.waiting > len(found):
+        put(f"{looked_at.waiting - len(found):,} more; --limit shows them.")
 
 
 @queue.command(epilog="\b\nExample:\n  flask queue show 53495fdb")
@@ -228,7 +237,7 @@ def show(context: click.Context, id: str, only: str | None, as_json: bool) -> No
         raise click.UsageError("Give at least 4 characters of the ID, from either end.")
     state = loading.load_state(context)
     with asking(state):
-        found = _find_everywhere(state, id, only)
+        found = find_everywhere(state, id, only)
     if not found:
         raise loading.Failure(
             f'No message "{id}" in {", ".join(queues_of(state, only))}. It may have been handled: '
@@ -240,41 +249,5 @@ def show(context: click.Context, id: str, only: str | None, as_json: bool) -> No
         return
     for number, one in enumerate(found):
         if number:
-            click.echo()
+            put("")
         print_fields(one)
-
-
-def _find_everywhere(state: AppState, wanted: str, only: str | None) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    for name in queues_of(state, only):
-        for one in browse.everything(state.inspector.pool, name):
-            if one.id and (one.id.startswith(wanted) or one.id.endswith(wanted)):
-                found.append(found_as_dict(one))
-        for record in state.inspector.find_dead(name, wanted):
-            found.append({"place": "dead letters", **dead_as_dict(record)})
-    return found
-
-
-def found_as_dict(one: Found) -> dict[str, Any]:
-    """:return: What is known of a message, for people and machines."""
-    message = one.message
-    known: Mapping[str, Any] = {}
-    if message is not None:
-        known = {
-            "source": message.source or None,
-            "time": message.time.isoformat() if message.time else None,
-            "expires": message.expires.isoformat() if message.expires else None,
-            "headers": dict(message.headers) or None,
-            "data": message.data,
-        }
-    return {
-        "place": one.place,
-        "queue": one.delivery.queue,
-        "id": one.id or None,
-        "type": one.type,
-        "due": moment(one.due),
-        "attempts": one.delivery.attempts,
-        "deaths": one.delivery.deaths,
-        **known,
-        **raw_fields(one.delivery),
-    }

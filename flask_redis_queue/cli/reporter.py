@@ -5,6 +5,7 @@ Passwords and payloads are never printed.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -77,7 +78,7 @@ class Reporter:
         if self._timer is not None:
             self._timer.cancel()
         self._flush()
-        self._output.close()
+        self._output.end()
 
     def stopped(self, tally: Tally) -> None:
         """Say what was done."""
@@ -144,8 +145,15 @@ class Reporter:
     ) -> None:
         whole = "".join(traceback.format_exception(error)).rstrip()
         fields |= {"error": _said(error), "traceback": whole}
-        more = [whole] if self._verbosity > 0 else _frames(error)
+        more = [whole] if self._verbosity > 0 else self._frames(error)
         self._output.say(Event(name, mark, colour, text, tail, fields, more))
+
+    def _frames(self, error: BaseException) -> list[str]:
+        lines = [
+            f"           {one.file}:{one.line} {one.function}   {one.source}"
+            for one in user_frames(error)[-3:]
+        ]
+        return [shorten(one, WIDTH) if self._output.cuts else one for one in lines]
 
     def _sums_up(self, message: Message) -> bool:
         with self._lock:
@@ -179,7 +187,14 @@ class _Log(logging.Handler):
         self._output = output
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Say one."""
+        """Say one; never raise into the code that logs."""
+        try:
+            self._say(record)
+        except Exception:
+            with contextlib.suppress(Exception):  # standard error may be gone, too
+                self.handleError(record)
+
+    def _say(self, record: logging.LogRecord) -> None:
         is_trouble = record.levelno >= logging.WARNING
         name, mark, colour = ("trouble", "!", "yellow") if is_trouble else ("notice", "■", "blue")
         fields: dict[str, Any] = {"level": record.levelname.lower()}
@@ -207,10 +222,3 @@ def _name(message: Message) -> str:
 
 def _said(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-
-
-def _frames(error: BaseException) -> list[str]:
-    return [
-        shorten(f"           {one.file}:{one.line} {one.function}   {one.source}", WIDTH)
-        for one in user_frames(error)[-3:]
-    ]

@@ -13,11 +13,11 @@ from flask import Flask, current_app
 from marshmallow import Schema
 
 from .. import signals
+from ..browse import DeadLetterRecord
 from ..context import CurrentMessage, handling
 from ..contracts import Contract, contract_of
 from ..durations import Duration, seconds
 from ..envelope import Delivery, Message, new_id
-from ..inspector import DeadLetterRecord
 from ..options import SendOptions, SentMessage, check_options
 from ..outcomes import Outcome
 from ..pace import Tally

@@ -340,3 +340,22 @@ def place_any(order):
 """)
     anything = ("queue", "dead", "replay", letters[1]["key"], "--edit", '"anything"')
     assert {"orders": 1} == shop.json(*anything)
+
+
+@pytest.mark.parametrize("error", ['ValueError("broken")', 'RedisQueueError("broken")'])
+def test_an_error_while_running_is_a_crash(shop: Shop, error: str) -> None:
+    """It ends with 1 and a traceback, not with a code that keeps a service down."""
+    more = f"""
+from flask_redis_queue import RedisQueueError
+from flask_redis_queue.consumer import Consumer
+
+def broken(self):
+    raise {error}
+
+Consumer._round = broken
+"""
+    (shop.folder / "shop.py").write_text(APP + more)
+    code, output = shop.run("consume")
+    assert 1 == code, output
+    assert ("Traceback" in output, "Error: broken" in output) == (True, True), output
+    assert "The consumer crashed" in output
