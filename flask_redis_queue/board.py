@@ -14,19 +14,27 @@ import os
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import IntEnum
 
 from .voice import Voice
 
 _VOICE = 256
-"""Where in the first page the bytes of :mod:`.voice` begin; before them, who is ready."""
+"""Where in the first page the bytes of :mod:`.voice` begin; before them, how far each is."""
 _HEAD = 256
 _SLOT, _SLOTS = 32, 1000
 _DONE = 64 * 1024
 _RUNNING_AT = _HEAD
 _DONE_AT = _HEAD + _SLOT * _SLOTS
-_SEAT = _DONE_AT + _DONE
+_WORKED_AT = _DONE_AT + _DONE
+_SEAT = _WORKED_AT + 8
 QUEUES = 64
 """Most queues of one supervised consumer."""
+
+
+class Phase(IntEnum):
+    """How far a process has come."""
+
+    STARTS, CONSUMES, HAS_LEFT = range(3)
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,7 @@ class Seat:
         self._head = start
         self._running = start + _RUNNING_AT
         self._done = start + _DONE_AT
+        self._worked = start + _WORKED_AT
         self._free = list(range(_SLOTS))
         self._slots: dict[str, int] = {}
         self._length = 0
@@ -92,6 +101,12 @@ class Seat:
                 self._memory[at : at + len(text)] = text
                 self._set_length(end)
         self._leave_slot(tag)
+        self._memory[self._worked] = 1
+
+    @property
+    def has_worked(self) -> bool:
+        """:return: Whether a handler has ended here, well or not, and its process lived on."""
+        return bool(self._memory[self._worked])
 
     def settle(self, left: Iterable[str]) -> None:
         """Note that everything is settled, but what has ended meanwhile.
@@ -164,13 +179,13 @@ class Board:
         """:return: What one process, counted from 0, may say for all of them."""
         return Voice(self._memory, _VOICE, process, self._lock)
 
-    def set_ready(self, process: int, is_ready: bool) -> None:
-        """Note whether a process consumes."""
-        self._memory[process] = int(is_ready)
+    def set_phase(self, process: int, phase: Phase) -> None:
+        """Note how far a process has come."""
+        self._memory[process] = phase
 
-    def is_ready(self, process: int) -> bool:
-        """:return: Whether a process consumes."""
-        return bool(self._memory[process])
+    def phase(self, process: int) -> Phase:
+        """:return: How far a process has come."""
+        return Phase(self._memory[process])
 
 
 class _FileLock:

@@ -159,10 +159,11 @@ def _make_consumer(
         limits=limits,
         stop_timeout=options["stop_timeout"],
         on_ready=place.set_ready if place else tell_ready,
-        on_stuck=lambda is_stopping: _exit_stuck(output, is_stopping),
+        on_stuck=lambda is_stopping: _exit_stuck(output, place, is_stopping),
         concurrency=options["concurrency"],
         seats=place.seats() if place else (),
         voice=place.voice() if place else None,
+        on_left=place.set_left if place else lambda: None,
     )
 
 
@@ -285,10 +286,12 @@ def wait_for(
     raise AssertionError("backoff never ends")
 
 
-def _exit_stuck(output: TextOutput, is_stopping: bool) -> None:
+def _exit_stuck(output: TextOutput, place: workers.Place | None, is_stopping: bool) -> None:
     # The handler sits where nothing reaches it: nothing in this process can end it but its end.
     text = "stopped · the handler did not end; its message was handed back"
     if not is_stopping:
         text = "stopped · a handler outlived its timeout= where nothing reaches it; start anew"
     output.say(Event("stopped", "■", "blue", text))
+    if place is not None:
+        place.set_left()
     os._exit(loading.LATE if is_stopping else 1)

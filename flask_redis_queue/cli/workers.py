@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from ..board import Board, Seat
+from ..board import Board, Phase, Seat
 from ..consumer import Consumer
 from ..exceptions import QueueRefused
 from ..state import AppState
@@ -47,7 +47,12 @@ class Place:
 
     def set_ready(self) -> None:
         """Tell the supervisor that it consumes."""
-        self.board.set_ready(self.number, True)
+        self.board.set_phase(self.number, Phase.CONSUMES)
+
+    def set_left(self) -> None:
+        """Tell the supervisor that it has left its queues, and that its exit code is its own."""
+        if self.board.phase(self.number) is Phase.CONSUMES:
+            self.board.set_phase(self.number, Phase.HAS_LEFT)
 
 
 def find_place() -> tuple[Place, int] | None:

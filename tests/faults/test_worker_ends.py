@@ -1,0 +1,85 @@
+"""How the workers of ``flask consume -p`` end, and what their supervisor makes of it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ..conftest import eventually
+from .test_supervised import APP, Shop
+
+POISON = APP.replace(
+    'if supplied["quantity"] == 500:',
+    'if supplied["quantity"] == 1:\n        if KIND.isdigit():\n            os._exit(int(KIND))',
+)
+
+
+@pytest.fixture
+def shop(tmp_path: Path, redis_url: str) -> Shop:
+    """An app on an empty server."""
+    return Shop(tmp_path, redis_url)
+
+
+def end(consumer: subprocess.Popen[bytes], shop: Shop) -> int:
+    """:return: The exit code after SIGTERM; it must run still."""
+    assert consumer.poll() is None, shop.log.read_text()
+    consumer.send_signal(signal.SIGTERM)
+    return consumer.wait(20)
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 3, 5, 9])
+def test_a_handler_that_ends_its_process(shop: Shop, code: int) -> None:
+    """Whatever its exit code, and first in the queue: one dead letter, and work goes on."""
+    (shop.folder / "shop.py").write_text(POISON)
+    shop.send(20)
+    consumer = shop.start("-p", "2", "-q", kind=str(code))
+    eventually(lambda: shop.is_done() and shop.status().dead, "all is done", 40)
+    assert 0 == end(consumer, shop), shop.log.read_text()
+    assert dict.fromkeys(range(2, 21), 1) == dict(shop.handled())
+    assert (1, 0) == (shop.status().dead, shop.status().missing)
+    assert 3 == shop.log.read_text().count(f"ended with exit code {code} while 1 handler ran")
+
+
+@pytest.mark.parametrize("code", [0, 3, 9])
+def test_a_burst_goes_on_after_it(shop: Shop, code: int) -> None:
+    """With --burst, too: only a worker that has left is done."""
+    (shop.folder / "shop.py").write_text(POISON)
+    shop.send(20)
+    consumer = shop.start("-p", "2", "-b", "-q", kind=str(code))
+    assert 6 == consumer.wait(40), shop.log.read_text()
+    assert dict.fromkeys(range(2, 21), 1) == dict(shop.handled())
+    assert (1, 0) == (shop.status().dead, shop.status().waiting)
+
+
+def test_the_command_says_why_it_ends(shop: Shop) -> None:
+    """An app that no worker can load, though its supervisor could."""
+    text = 'if "FLASK_REDIS_QUEUE_SEAT" in os.environ:\n    sys.exit(3)\n'
+    (shop.folder / "shop.py").write_text(APP + text)
+    consumer = shop.start("-p", "2", "-q")
+    assert 3 == consumer.wait(20), shop.log.read_text()
+    line = "ended with exit code 3 before it consumed, as each would: the command ends"
+    assert 1 == shop.log.read_text().count(line), shop.log.read_text()
+
+
+def test_workers_that_handle_nothing_are_started_ever_more_rarely(shop: Shop) -> None:
+    """Ready is not enough: who ends again and again without having handled anything has to wait."""
+    text = """
+from flask_redis_queue import consumer_started
+@consumer_started.connect_via(app)
+def end(app, **extra):
+    with open("starts", "a") as starts:
+        starts.write(f"{time.monotonic()}\\n")
+    os._exit(1)
+"""
+    (shop.folder / "shop.py").write_text(APP + text)
+    consumer = shop.start("-p", "2", "-q")
+    starts = shop.folder / "starts"
+    eventually(lambda: starts.exists() and len(starts.read_text().split()) >= 8, "starts", 30)
+    moments = sorted(map(float, starts.read_text().split()))
+    # Each worker: at 0, 0.2, 0.6 and 1.4 s, and what a start takes.
+    assert moments[7] - moments[0] > 1.3
+    assert end(consumer, shop) in (0, 1)  # 1 where one has just ended so again
+    assert "started again in 0.4s" in shop.log.read_text()
