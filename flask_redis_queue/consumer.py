@@ -145,6 +145,7 @@ class Consumer:
             while not self._started:
                 with contextlib.suppress(Gone):
                     self._start()
+            self._scales.check()
         except (diagnosis.NotSent, RedisError) as error:
             raise diagnosis.refused(error, self._broker.config) from error
         finally:
@@ -168,6 +169,7 @@ class Consumer:
 
     def _open(self) -> None:
         """Say that it is ready, and start the threads."""
+        self._scales.check()
         self._keeper.start()
         self._runner.start()
         # Who waits inside a turn settles nothing meanwhile: with threads, others would wait for it.
@@ -197,9 +199,7 @@ class Consumer:
 
     def _tick(self) -> None:
         now = time.monotonic()
-        if now >= self._until:
-            self._switch.request()
-        if self._scales.is_over(now):
+        if now >= self._until or self._scales.is_over(now):
             self._switch.request()
         self._switch.tick()
 

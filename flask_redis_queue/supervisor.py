@@ -193,9 +193,11 @@ class Supervisor:
                 used = memory_of(worker.process.pid)
                 if used > self._plan.max_memory * 3 // 2:
                     _logger.warning(
-                        "worker %d uses %d MiB and does not stop by itself: killed",
+                        "worker %d uses %d MiB, more than one and a half times --max-memory %d MiB: "
+                        "killed",
                         worker.number + 1,
                         used // 2**20,
+                        self._plan.max_memory // 2**20,
                     )
                     self._tell(worker, signal.SIGKILL)
 

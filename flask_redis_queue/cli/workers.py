@@ -15,7 +15,7 @@ import click
 
 from ..board import Board, Phase, Seat
 from ..consumer import Consumer
-from ..exceptions import QueueRefused
+from ..exceptions import ConfigurationError, QueueRefused
 from ..state import AppState
 from ..supervisor import Plan, Supervisor
 from ..voice import Voice
@@ -84,7 +84,7 @@ def stop_with_supervisor(descriptor: int, consumer: Consumer) -> None:
 
 @contextmanager
 def refused_once(place: Place | None) -> Iterator[None]:
-    """Have one worker only say that Redis refuses what all of them do.
+    """Have one worker only say what all of them meet: that Redis refuses, or that no setting fits.
 
     :param place: Of this worker; ``None``: it is none, and says everything.
     :raises click.exceptions.Exit: If another one says it.
@@ -95,6 +95,10 @@ def refused_once(place: Place | None) -> Iterator[None]:
         if place is None or place.voice().is_first("refused"):
             raise
         raise click.exceptions.Exit(loading.REFUSED) from error
+    except ConfigurationError as error:
+        if place is None or place.voice().is_first("misfit"):
+            raise
+        raise click.exceptions.Exit(loading.MISCONFIGURED) from error
 
 
 def supervise(

@@ -83,3 +83,41 @@ def end(app, **extra):
     assert moments[7] - moments[0] > 1.3
     assert end(consumer, shop) in (0, 1)  # 1 where one has just ended so again
     assert "started again in 0.4s" in shop.log.read_text()
+
+
+@pytest.mark.parametrize("arguments", [(), ("-p", "2")])
+def test_a_limit_below_the_size_of_the_app(shop: Shop, arguments: tuple[str, ...]) -> None:
+    """It is said at once, no message is taken, and nothing is started again."""
+    shop.send(5)
+    consumer = shop.start("-q", "--max-memory", "20M", *arguments)
+    assert 3 == consumer.wait(20), shop.log.read_text()
+    said = shop.log.read_text()
+    assert 1 == said.count("MiB before it has handled anything, and --max-memory allows 20 MiB")
+    assert (5, 0, 0) == (shop.status().waiting, shop.status().dead, shop.handled().total())
+
+
+def test_workers_that_are_larger_than_their_supervisor(shop: Shop) -> None:
+    """What only a worker weighs is said once, too, and blames no message."""
+    text = 'if "FLASK_REDIS_QUEUE_SEAT" in os.environ:\n    ballast = b"x" * 400 * 2**20\n'
+    (shop.folder / "shop.py").write_text(APP + text)
+    shop.send(5)
+    consumer = shop.start("-p", "2", "-q", "--max-memory", "300M")
+    assert 3 == consumer.wait(20), shop.log.read_text()
+    assert 1 == shop.log.read_text().count("MiB before it has handled anything")
+    assert (5, 0, 0) == (shop.status().waiting, shop.status().dead, shop.handled().total())
+
+
+def test_a_consumer_says_that_memory_ends_it(shop: Shop) -> None:
+    """Without -p, too."""
+    text = APP.replace("    log.write(", "    time.sleep(0.3)\n    log.write(").replace(
+        'if supplied["quantity"] == 500:',
+        'if supplied["quantity"] == 1:\n'
+        '        global ballast\n        ballast = b"x" * 400 * 2**20\n    if KIND:',
+    )
+    (shop.folder / "shop.py").write_text(text)
+    shop.send(5)
+    consumer = shop.start("-q", "--max-memory", "300M")
+    assert 0 == consumer.wait(20), shop.log.read_text()
+    said = shop.log.read_text()
+    assert 1 == said.count("MiB, more than --max-memory 300 MiB: it stops"), said
+    assert (4, 1) == (shop.status().waiting, shop.handled().total())
