@@ -1,7 +1,7 @@
 """What a supervised process is doing, in memory that outlives it.
 
 A killed process tells nobody what it held. So it writes down which handlers run, and which have
-ended but are not settled yet, into a file that its supervisor has mapped, too: a few bytes for a
+ended but are not settled yet, into memory that its supervisor has mapped, too: a few bytes for a
 message, and no system call. The supervisor then settles what was done, blames only what was
 running, and hands the rest on.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import tempfile
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -156,19 +157,35 @@ class Seat:
 
 
 class Board:
-    """The file that a supervisor and its processes share.
+    """The memory that a supervisor and its processes share.
 
-    :param path: Where it is.
+    It has no name, so nothing sweeps it away and nothing is left behind: processes inherit it.
+
+    :param descriptor: Of it.
     :param processes: How many processes have seats in it.
     """
 
-    def __init__(self, path: str, processes: int) -> None:
+    def __init__(self, descriptor: int, processes: int) -> None:
         size = mmap.PAGESIZE + processes * QUEUES * _SEAT
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         if os.fstat(descriptor).st_size < size:
             os.ftruncate(descriptor, size)  # sparse: what is not used takes no room
+        os.set_inheritable(descriptor, False)
+        self.descriptor = descriptor
         self._memory = mmap.mmap(descriptor, size)
         self._lock = _FileLock(descriptor)
+
+    @classmethod
+    def create(cls, processes: int) -> Board:
+        """:return: An empty one."""
+        if hasattr(os, "memfd_create"):
+            return cls(os.memfd_create("redis-queue-board"), processes)
+        with tempfile.TemporaryFile() as file:  # pragma: no cover: not on Linux
+            return cls(os.dup(file.fileno()), processes)
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._memory.close()
+        os.close(self.descriptor)
 
     def seats(self, process: int) -> list[Seat]:
         """:return: The seats of one process, counted from 0; one for each queue."""

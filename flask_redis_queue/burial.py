@@ -81,7 +81,7 @@ def _bury_at(broker: Broker, report: Report, process: int, remains: Remains) -> 
             lambda: broker.bury(report.queue, report.consumer, known=True, last_seen=report),
             time.monotonic() + _PATIENCE,
         )
-    except (diagnosis.NotSent, RedisError):
+    except (diagnosis.NotSent, RedisError, OSError):
         _logger.warning(
             "%s: could not free what worker %d held; it is handed on when its lease lapses",
             report.queue,

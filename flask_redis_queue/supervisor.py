@@ -141,12 +141,33 @@ class Supervisor:
     def _start(self, worker: _Worker) -> None:
         worker.start_at, worker.started = None, time.monotonic()
         self._board.set_phase(worker.number, Phase.STARTS)
-        worker.process = subprocess.Popen(
-            self._plan.command,
-            env=self._plan.environment(worker.number, self._alive),
-            pass_fds=[self._alive],
+        try:
+            worker.process = subprocess.Popen(
+                self._plan.command,
+                env=self._plan.environment(worker.number, self._alive),
+                pass_fds=[self._alive, self._board.descriptor],
+            )
+        except OSError as error:
+            self._could_not_start(worker, error)
+            return
+        waiter = threading.Thread(target=self._wait_for, args=(worker, worker.process), daemon=True)
+        try:
+            waiter.start()
+        except RuntimeError as error:  # nobody would hear of its end
+            worker.process.kill()
+            worker.process.wait()
+            worker.process = None
+            burial.bury(self._broker, self._board, worker.number)
+            self._could_not_start(worker, error)
+
+    def _could_not_start(self, worker: _Worker, error: Exception) -> None:
+        delay = self._start_again(worker, at_once=False)
+        _logger.warning(
+            "worker %d could not be started: %s; tried again in %gs",
+            worker.number + 1,
+            error,
+            delay,
         )
-        threading.Thread(target=self._wait_for, args=(worker, worker.process), daemon=True).start()
 
     def _wait_for(self, worker: _Worker, process: subprocess.Popen[bytes]) -> None:
         process.wait()
@@ -193,8 +214,8 @@ class Supervisor:
                 used = memory_of(worker.process.pid)
                 if used > self._plan.max_memory * 3 // 2:
                     _logger.warning(
-                        "worker %d uses %d MiB, more than one and a half times --max-memory %d MiB: "
-                        "killed",
+                        "worker %d uses %d MiB, more than one and a half times --max-memory "
+                        "%d MiB: killed",
                         worker.number + 1,
                         used // 2**20,
                         self._plan.max_memory // 2**20,

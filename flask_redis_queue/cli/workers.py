@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import click
 
@@ -63,9 +61,10 @@ def find_place() -> tuple[Place, int] | None:
     given = os.environ.pop(_SEAT, None)
     if given is None:
         return None
-    number, processes, descriptor, name, path = given.split(":", 4)
-    board = Board(path, int(processes))
-    return Place(int(number), board, f"{name}.{int(number) + 1}"), int(descriptor)
+    number, processes, alive, descriptor, name = given.split(":", 4)
+    board = Board(int(descriptor), int(processes))
+    os.set_inheritable(int(alive), False)
+    return Place(int(number), board, f"{name}.{int(number) + 1}"), int(alive)
 
 
 def stop_with_supervisor(descriptor: int, consumer: Consumer) -> None:
@@ -122,12 +121,13 @@ def supervise(
     :param on_ready: Called when all of them consume.
     :return: The exit code.
     """
-    with tempfile.TemporaryDirectory(prefix="redis-queue-workers-") as folder:
-        path = str(Path(folder, "board"))
+    board = Board.create(processes)
 
-        def environment(number: int, descriptor: int) -> dict[str, str]:
-            return {**os.environ, _SEAT: f"{number}:{processes}:{descriptor}:{name}:{path}"}
+    def environment(number: int, alive: int) -> dict[str, str]:
+        place = f"{number}:{processes}:{alive}:{board.descriptor}:{name}"
+        return {**os.environ, _SEAT: place}
 
-        command = [sys.executable, *sys.orig_argv[1:]]
-        plan = Plan(processes, command, environment, stop_timeout, once, max_memory)
-        return Supervisor(plan, Board(path, processes), state.broker, on_ready).run()
+    command = [sys.executable, *sys.orig_argv[1:]]
+    plan = Plan(processes, command, environment, stop_timeout, once, max_memory)
+    with closing(board):
+        return Supervisor(plan, board, state.broker, on_ready).run()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,10 +20,27 @@ POISON = APP.replace(
 )
 
 
+class Started(Shop):
+    """A shop that knows what it has started."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        super().__init__(folder, url)
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self, *arguments: str, kind: str = "") -> subprocess.Popen[bytes]:
+        """:return: A running ``flask consume``."""
+        self.processes.append(super().start(*arguments, kind=kind))
+        return self.processes[-1]
+
+
 @pytest.fixture
-def shop(tmp_path: Path, redis_url: str) -> Shop:
-    """An app on an empty server."""
-    return Shop(tmp_path, redis_url)
+def shop(tmp_path: Path, redis_url: str) -> Iterator[Shop]:
+    """An app on an empty server; what a test has started ends with it."""
+    started = Started(tmp_path, redis_url)
+    yield started
+    for process in started.processes:
+        process.kill()
+        process.wait()
 
 
 def end(consumer: subprocess.Popen[bytes], shop: Shop) -> int:
@@ -121,3 +141,40 @@ def test_a_consumer_says_that_memory_ends_it(shop: Shop) -> None:
     said = shop.log.read_text()
     assert 1 == said.count("MiB, more than --max-memory 300 MiB: it stops"), said
     assert (4, 1) == (shop.status().waiting, shop.handled().total())
+
+
+def children(process: subprocess.Popen[bytes]) -> list[int]:
+    """:return: The workers that run now."""
+    text = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+    return [int(one) for one in text.split()]
+
+
+def test_a_start_that_fails_is_tried_again(shop: Shop) -> None:
+    """No descriptor left for a moment: the healthy worker goes on, the other is started later."""
+    consumer = shop.start("-p", "2", "-q")
+    eventually(lambda: len(shop.status().consumers) == 2, "both consume", 20)
+    soft, hard = resource.prlimit(consumer.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(consumer.pid, resource.RLIMIT_NOFILE, (3, hard))
+    os.kill(children(consumer)[0], signal.SIGKILL)
+    eventually(lambda: "could not be started" in shop.log.read_text(), "it is said", 20)
+    resource.prlimit(consumer.pid, resource.RLIMIT_NOFILE, (soft, hard))
+    shop.send(20)
+    eventually(lambda: shop.is_done() and len(shop.status().consumers) == 2, "it is back", 20)
+    assert 0 == end(consumer, shop), shop.log.read_text()
+    assert "Too many open files" in shop.log.read_text()
+
+
+def test_nothing_of_it_lies_in_the_folder_for_temporary_files(shop: Shop) -> None:
+    """What a sweeper removes, or a killed supervisor leaves behind, is not there at all."""
+    folder = shop.folder / "temporary"
+    folder.mkdir()
+    shop.environ["TMPDIR"] = str(folder)
+    consumer = shop.start("-p", "2", "-q")
+    eventually(lambda: len(shop.status().consumers) == 2, "both consume", 20)
+    assert [] == list(folder.iterdir())
+    for pid in children(consumer):
+        os.kill(pid, signal.SIGKILL)
+    shop.send(20)
+    eventually(lambda: shop.is_done() and len(shop.status().consumers) == 2, "they are back", 20)
+    assert 0 == end(consumer, shop), shop.log.read_text()
+    assert dict.fromkeys(range(1, 21), 1) == dict(shop.handled())
