@@ -53,12 +53,11 @@ class Consumer:
     :param stop_timeout: Seconds that a running handler gets after a stop was asked for.
     :param sender: The app, for signals.
     :param on_ready: Called when Redis has accepted everything that a consumer does.
-    :param on_stuck: Called last, when a handler cannot be interrupted: whether a stop was asked
-        for (else its ``timeout=`` is over).
+    :param on_stuck: Called last, if it cannot end: whether it stops, or a ``timeout=`` is over.
     :param concurrency: How many threads run handlers.
     :param seats: Where a supervisor reads what it does, one for each queue.
     :param voice: What it may say of trouble for its supervisor's whole command.
-    :param on_left: Called when it has left its queues.
+    :param on_left: Called when it has left its queues, with what is left of the stop timeout.
     """
 
     def __init__(
@@ -76,7 +75,7 @@ class Consumer:
         concurrency: int = 1,
         seats: Sequence[Seat] = (),
         voice: Voice | None = None,
-        on_left: Callable[[], None] = lambda: None,
+        on_left: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         self.name, self.queues, self.tally = name, list(queues), Tally()
         self.limits, self.concurrency = limits, concurrency
@@ -179,12 +178,13 @@ class Consumer:
         signals.emit(signals.consumer_started, self._sender, consumer=self.name)
 
     def _end(self) -> None:
+        self._switch.begin_end()
         self._runner.close()
         self._keeper.stop()
         if self._waiters is not None:
             self._waiters.close()
         farewell.leave(self._subscriptions, self._outage, self._sender)
-        self._on_left()
+        self._on_left(self._switch.time_left)
         signals.emit(signals.consumer_stopped, self._sender, consumer=self.name)
 
     def _is_over(self) -> bool:
@@ -203,8 +203,8 @@ class Consumer:
             self._switch.request()
         self._switch.tick()
 
-    def _stuck(self, guard: Guard) -> None:
-        is_stopping = not guard.has_timed_out
+    def _stuck(self, guard: Guard | None) -> None:
+        is_stopping = guard is None or not guard.has_timed_out
         self.tally.handed_back += farewell.give_up(self._subscriptions, guard, self._judge)
         self._on_stuck(is_stopping)
 

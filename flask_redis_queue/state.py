@@ -122,7 +122,7 @@ class AppState:
         concurrency: int = 1,
         seats: Sequence[Seat] = (),
         voice: Voice | None = None,
-        on_left: Callable[[], None] = lambda: None,
+        on_left: Callable[[float], None] = lambda seconds: None,
     ) -> Consumer:
         """Make a consumer; its handlers are imported already.
 

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -25,6 +25,7 @@ from .board import Board, Phase
 from .broker import Broker
 from .burial import ending
 from .memory import memory_of
+from .plan import Plan
 
 _logger = logging.getLogger("flask_redis_queue")
 
@@ -37,6 +38,8 @@ _POLL = 0.1
 """Seconds between looks at the memory of the workers."""
 _DEAD_LETTERS = 6
 """Exit code where nothing is started again and messages have died with their workers."""
+_IDLE = 1.0
+"""The same, where nothing but its end is to be seen of a worker."""
 HOPELESS = (2, 3, 5)
 """Exit codes that every worker would end with: broken import, misconfigured, refused by Redis."""
 
@@ -48,29 +51,9 @@ class _Worker:
     wait: float = _FIRST_WAIT
     start_at: float | None = 0.0
     started: float = 0.0
+    left: float | None = None
     was_ready: bool = False
     code: int = 0
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How workers are run.
-
-    :param processes: How many.
-    :param command: What each runs.
-    :param environment: Makes the environment of one, given its number and the descriptor that ends
-        when the supervisor does.
-    :param stop_timeout: Seconds that their handlers get.
-    :param once: Whether a worker that ended by itself is not started again (``--burst``).
-    :param max_memory: Bytes past which a worker is killed at one and a half times; 0: never.
-    """
-
-    processes: int
-    command: Sequence[str]
-    environment: Callable[[int, int], dict[str, str]]
-    stop_timeout: float
-    once: bool = False
-    max_memory: int = 0
 
 
 class Supervisor:
@@ -129,7 +112,7 @@ class Supervisor:
             moments.append(self._stop_by)
         if self._plan.max_memory or self._on_ready is not None:
             moments.append(now + _POLL)
-        return max(0.0, min(moments, default=now + 60) - now)
+        return max(0.0, min(moments, default=now + _IDLE) - now)
 
     # Starting ----------------------------------------------------------------------------------
 
@@ -139,7 +122,7 @@ class Supervisor:
                 self._start(worker)
 
     def _start(self, worker: _Worker) -> None:
-        worker.start_at, worker.started = None, time.monotonic()
+        worker.start_at, worker.started, worker.left = None, time.monotonic(), None
         self._board.set_phase(worker.number, Phase.STARTS)
         try:
             worker.process = subprocess.Popen(
@@ -210,17 +193,31 @@ class Supervisor:
             self._on_ready()
             self._on_ready = None
         for worker in self._workers:
-            if worker.process is not None and self._plan.max_memory:
-                used = memory_of(worker.process.pid)
-                if used > self._plan.max_memory * 3 // 2:
-                    _logger.warning(
-                        "worker %d uses %d MiB, more than one and a half times --max-memory "
-                        "%d MiB: killed",
-                        worker.number + 1,
-                        used // 2**20,
-                        self._plan.max_memory // 2**20,
-                    )
-                    self._tell(worker, signal.SIGKILL)
+            if worker.process is not None and worker.process.returncode is None:
+                self._look_at_memory(worker, worker.process.pid)
+                self._look_at_end(worker)
+
+    def _look_at_memory(self, worker: _Worker, pid: int) -> None:
+        used = memory_of(pid) if self._plan.max_memory else 0
+        if used > self._plan.max_memory * 3 // 2:
+            _logger.warning(
+                "worker %d uses %d MiB, more than one and a half times --max-memory %d MiB: killed",
+                worker.number + 1,
+                used // 2**20,
+                self._plan.max_memory // 2**20,
+            )
+            self._tell(worker, signal.SIGKILL)
+
+    def _look_at_end(self, worker: _Worker) -> None:
+        """Kill one that has left its queues and goes on: nobody would take its place."""
+        if self._stop_by is not None or self._board.phase(worker.number) is not Phase.HAS_LEFT:
+            return
+        if worker.left is None:
+            worker.left = time.monotonic()
+        elif time.monotonic() - worker.left > _GRACE:
+            worker.left = float("inf")  # said once
+            _logger.warning("worker %d has left and does not end: killed", worker.number + 1)
+            self._tell(worker, signal.SIGKILL)
 
     def _ended(self, worker: _Worker) -> None:
         assert worker.process is not None

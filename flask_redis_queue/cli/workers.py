@@ -14,8 +14,9 @@ import click
 from ..board import Board, Phase, Seat
 from ..consumer import Consumer
 from ..exceptions import ConfigurationError, QueueRefused
+from ..plan import Plan
 from ..state import AppState
-from ..supervisor import Plan, Supervisor
+from ..supervisor import Supervisor
 from ..voice import Voice
 from . import loading
 

@@ -6,11 +6,13 @@ import os
 import resource
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from ..apps import QUEUE
 from ..conftest import eventually
 from .test_supervised import APP, Shop
 
@@ -178,3 +180,68 @@ def test_nothing_of_it_lies_in_the_folder_for_temporary_files(shop: Shop) -> Non
     eventually(lambda: shop.is_done() and len(shop.status().consumers) == 2, "they are back", 20)
     assert 0 == end(consumer, shop), shop.log.read_text()
     assert dict.fromkeys(range(1, 21), 1) == dict(shop.handled())
+
+
+HANGS = {
+    "receiver": """
+from flask_redis_queue import message_handled
+@message_handled.connect_via(app)
+def tell(app, **extra):
+    time.sleep(600)
+""",
+    "farewell": """
+from flask_redis_queue import consumer_stopped
+@consumer_stopped.connect_via(app)
+def tell(app, **extra):
+    time.sleep(600)
+""",
+    "executor": """
+import asyncio
+@queue.handler(queue="slow", retry=1, timeout="300ms")
+async def wait(payload):
+    await asyncio.to_thread(time.sleep, 60)
+""",
+    "thread": """
+import threading
+@queue.handler(queue="slow")
+def start(payload):
+    threading.Thread(target=time.sleep, args=(60,)).start()
+""",
+}
+
+
+@pytest.mark.parametrize("kind", list(HANGS))
+@pytest.mark.parametrize("arguments", [(), ("-p", "2")])
+def test_a_stop_takes_no_longer_than_it_may(
+    shop: Shop, kind: str, arguments: tuple[str, ...]
+) -> None:
+    """Whatever hangs where no handler can be interrupted: it leaves Redis and ends, with 7."""
+    (shop.folder / "shop.py").write_text(APP + HANGS[kind])
+    shop.send(1)
+    with shop.app.app_context():
+        shop.queue.send({"n": 1}, queue="slow")
+    consumer = shop.start("--stop-timeout", "1s", *arguments)
+    inspector = shop.app.extensions["redis_queue"].inspector
+    eventually(lambda: "ready in" in shop.log.read_text(), "it is ready", 20)
+    time.sleep(1.5)  # it hangs by then
+    consumer.send_signal(signal.SIGTERM)
+    assert 7 == consumer.wait(1 + 2 * 2 + 2), shop.log.read_text()
+    for name in (QUEUE, "slow"):
+        assert ([], 0) == (inspector.status(name).consumers, inspector.status(name).held)
+
+
+def test_a_worker_that_has_left_and_does_not_end_is_replaced(shop: Shop) -> None:
+    """A thread that a handler left behind holds up nobody."""
+    text = APP.replace(
+        "    log.write(",
+        "    import threading\n"
+        "    threading.Thread(target=time.sleep, args=(60,)).start()\n    log.write(",
+    )
+    (shop.folder / "shop.py").write_text(text)
+    shop.send(4)
+    consumer = shop.start("-p", "2", "-q", "--max-messages", "1")
+    eventually(shop.is_done, "all is done", 40)
+    assert dict.fromkeys(range(1, 5), 1) == dict(shop.handled())
+    assert "worker 1 has left and does not end: killed" in shop.log.read_text()
+    consumer.send_signal(signal.SIGTERM)
+    consumer.wait(40)

@@ -31,7 +31,7 @@ FLOORS = [
         *("stopping", "waiting", "farewell", "holdings", "scales"),
     ],
     ["state", "context"],
-    ["cli", "supervisor", "burial", "testing"],
+    ["cli", "supervisor", "burial", "plan", "testing"],
     ["extension", "__init__"],
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
