@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import cache
 from types import FrameType, TracebackType
 from typing import Any
 
 from .guard import GRACE, Guard, Interrupted
 
 _logger = logging.getLogger("flask_redis_queue")
+_taken: dict[int, Any] = {}
+"""What a signal did before a switch of this process took it over."""
 
 
 class StopSwitch:
@@ -102,6 +106,8 @@ class StopSwitch:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._previous[number] = signal.signal(number, self._on_signal)
+            _taken.update(self._previous)
+            _hear_of_forks()
         return self
 
     def __exit__(
@@ -112,6 +118,7 @@ class StopSwitch:
     ) -> None:
         for number, previous in self._previous.items():
             signal.signal(number, previous)
+            _taken.pop(number, None)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and any(guard.claim_signal() for guard in self._guards):
@@ -120,3 +127,17 @@ class StopSwitch:
             self.request()
         elif number == signal.SIGINT:
             self._deadline = self._end_by = 0.0  # the lease thread interrupts at its next tick
+
+
+@cache
+def _hear_of_forks() -> None:
+    """See to it, once, that a process which a handler forks can be ended by a signal."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_give_back)
+
+
+def _give_back() -> None:
+    for number, previous in _taken.items():
+        if previous is not None:  # then C code took it, and nothing here can give it back
+            signal.signal(number, previous)
+    _taken.clear()

@@ -245,3 +245,27 @@ def test_a_worker_that_has_left_and_does_not_end_is_replaced(shop: Shop) -> None
     assert "worker 1 has left and does not end: killed" in shop.log.read_text()
     consumer.send_signal(signal.SIGTERM)
     consumer.wait(40)
+
+
+def test_a_child_of_a_handler_can_be_terminated(shop: Shop) -> None:
+    """A forked process takes SIGTERM as any other does, not as a consumer."""
+    text = APP.replace("    log.write(", FORKS + "    log.write(")
+    (shop.folder / "shop.py").write_text(text)
+    shop.send(1)
+    consumer = shop.start("-q")
+    eventually(shop.is_done, "the message is handled", 20)
+    assert 0 == end(consumer, shop), shop.log.read_text()
+    assert (0, 1) == (shop.status().dead, shop.handled().total())
+
+
+FORKS = """
+    import multiprocessing
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    child.start()
+    time.sleep(0.3)
+    child.terminate()
+    child.join(5)
+    code = child.exitcode
+    child.kill()
+    assert code == -signal.SIGTERM, code
+"""
