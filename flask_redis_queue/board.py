@@ -1,7 +1,7 @@
 """What a supervised process is doing, in memory that outlives it.
 
 A killed process tells nobody what it held. So it writes down which handlers run, and which have
-ended but are not settled yet, into a file that its supervisor has mapped, too: a few bytes for a
+ended but are not settled yet, into memory that its supervisor has mapped, too: a few bytes for a
 message, and no system call. The supervisor then settles what was done, blames only what was
 running, and hands the rest on.
 """
@@ -11,22 +11,31 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import tempfile
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import IntEnum
 
 from .voice import Voice
 
 _VOICE = 256
-"""Where in the first page the bytes of :mod:`.voice` begin; before them, who is ready."""
+"""Where in the first page the bytes of :mod:`.voice` begin; before them, how far each is."""
 _HEAD = 256
 _SLOT, _SLOTS = 32, 1000
 _DONE = 64 * 1024
 _RUNNING_AT = _HEAD
 _DONE_AT = _HEAD + _SLOT * _SLOTS
-_SEAT = _DONE_AT + _DONE
+_WORKED_AT = _DONE_AT + _DONE
+_SEAT = _WORKED_AT + 8
 QUEUES = 64
 """Most queues of one supervised consumer."""
+
+
+class Phase(IntEnum):
+    """How far a process has come."""
+
+    STARTS, CONSUMES, HAS_LEFT = range(3)
 
 
 @dataclass(frozen=True)
@@ -57,6 +66,7 @@ class Seat:
         self._head = start
         self._running = start + _RUNNING_AT
         self._done = start + _DONE_AT
+        self._worked = start + _WORKED_AT
         self._free = list(range(_SLOTS))
         self._slots: dict[str, int] = {}
         self._length = 0
@@ -92,6 +102,12 @@ class Seat:
                 self._memory[at : at + len(text)] = text
                 self._set_length(end)
         self._leave_slot(tag)
+        self._memory[self._worked] = 1
+
+    @property
+    def has_worked(self) -> bool:
+        """:return: Whether a handler has ended here, well or not, and its process lived on."""
+        return bool(self._memory[self._worked])
 
     def settle(self, left: Iterable[str]) -> None:
         """Note that everything is settled, but what has ended meanwhile.
@@ -141,19 +157,35 @@ class Seat:
 
 
 class Board:
-    """The file that a supervisor and its processes share.
+    """The memory that a supervisor and its processes share.
 
-    :param path: Where it is.
+    It has no name, so nothing sweeps it away and nothing is left behind: processes inherit it.
+
+    :param descriptor: Of it.
     :param processes: How many processes have seats in it.
     """
 
-    def __init__(self, path: str, processes: int) -> None:
+    def __init__(self, descriptor: int, processes: int) -> None:
         size = mmap.PAGESIZE + processes * QUEUES * _SEAT
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         if os.fstat(descriptor).st_size < size:
             os.ftruncate(descriptor, size)  # sparse: what is not used takes no room
+        os.set_inheritable(descriptor, False)
+        self.descriptor = descriptor
         self._memory = mmap.mmap(descriptor, size)
         self._lock = _FileLock(descriptor)
+
+    @classmethod
+    def create(cls, processes: int) -> Board:
+        """:return: An empty one."""
+        if hasattr(os, "memfd_create"):
+            return cls(os.memfd_create("redis-queue-board"), processes)
+        with tempfile.TemporaryFile() as file:  # pragma: no cover: not on Linux
+            return cls(os.dup(file.fileno()), processes)
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._memory.close()
+        os.close(self.descriptor)
 
     def seats(self, process: int) -> list[Seat]:
         """:return: The seats of one process, counted from 0; one for each queue."""
@@ -164,13 +196,13 @@ class Board:
         """:return: What one process, counted from 0, may say for all of them."""
         return Voice(self._memory, _VOICE, process, self._lock)
 
-    def set_ready(self, process: int, is_ready: bool) -> None:
-        """Note whether a process consumes."""
-        self._memory[process] = int(is_ready)
+    def set_phase(self, process: int, phase: Phase) -> None:
+        """Note how far a process has come."""
+        self._memory[process] = phase
 
-    def is_ready(self, process: int) -> bool:
-        """:return: Whether a process consumes."""
-        return bool(self._memory[process])
+    def phase(self, process: int) -> Phase:
+        """:return: How far a process has come."""
+        return Phase(self._memory[process])
 
 
 class _FileLock:

@@ -11,7 +11,6 @@ The life of a message here:
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -25,7 +24,6 @@ from .board import Seat
 from .broker import Broker
 from .guard import Guard
 from .lease import LeaseKeeper
-from .memory import memory_of
 from .outage import Outage
 from .outcomes import Outcome, Paused
 from .pace import Limits, Pace, Tally
@@ -33,13 +31,12 @@ from .pausing import Pauses
 from .processor import Processor
 from .protocol import TurnReply
 from .runners import OwnThread, Runner, Threads
+from .scales import Scales
 from .stopping import StopSwitch
 from .subscription import Gone, Subscription
 from .voice import Voice
 from .waiting import Waiters
 
-_WEIGH = 0.1
-"""Seconds between two looks at the memory."""
 _BLOCK = 0.5
 """Longest wait inside Redis: what is due or handed back does not wake the waiter."""
 
@@ -56,11 +53,11 @@ class Consumer:
     :param stop_timeout: Seconds that a running handler gets after a stop was asked for.
     :param sender: The app, for signals.
     :param on_ready: Called when Redis has accepted everything that a consumer does.
-    :param on_stuck: Called last, when a handler cannot be interrupted: whether a stop was asked
-        for (else its ``timeout=`` is over).
+    :param on_stuck: Called last, if it cannot end: whether it stops, or a ``timeout=`` is over.
     :param concurrency: How many threads run handlers.
     :param seats: Where a supervisor reads what it does, one for each queue.
     :param voice: What it may say of trouble for its supervisor's whole command.
+    :param on_left: Called when it has left its queues, with what is left of the stop timeout.
     """
 
     def __init__(
@@ -78,11 +75,13 @@ class Consumer:
         concurrency: int = 1,
         seats: Sequence[Seat] = (),
         voice: Voice | None = None,
+        on_left: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         self.name, self.queues, self.tally = name, list(queues), Tally()
         self.limits, self.concurrency = limits, concurrency
         self._broker, self._blocking_pool = broker, blocking_pool
-        self._sender, self._on_ready, self._on_stuck = sender, on_ready, on_stuck
+        self._sender, self._on_ready, self._on_left = sender, on_ready, on_left
+        self._on_stuck = on_stuck
         self._outage = Outage(broker.config, voice)
         guards = [Guard() for _ in range(concurrency)]
         self._switch = StopSwitch(stop_timeout, guards, self._stuck)
@@ -96,7 +95,8 @@ class Consumer:
         self._waiters: Waiters | None = None
         self._until, self._pace = float("inf"), Pace(broker.config.prefetch)
         self._pauses, self._lock, self._started = Pauses(), threading.Lock(), False
-        self._block = self._weigh_at = self._due = 0.0
+        self._block = self._due = 0.0
+        self._scales = Scales(limits.max_memory)
 
     def _make_runner(self, processors: list[Processor], guards: list[Guard]) -> Runner:
         pairs = list(zip(processors, guards, strict=True))
@@ -144,6 +144,7 @@ class Consumer:
             while not self._started:
                 with contextlib.suppress(Gone):
                     self._start()
+            self._scales.check()
         except (diagnosis.NotSent, RedisError) as error:
             raise diagnosis.refused(error, self._broker.config) from error
         finally:
@@ -167,6 +168,7 @@ class Consumer:
 
     def _open(self) -> None:
         """Say that it is ready, and start the threads."""
+        self._scales.check()
         self._keeper.start()
         self._runner.start()
         # Who waits inside a turn settles nothing meanwhile: with threads, others would wait for it.
@@ -176,11 +178,13 @@ class Consumer:
         signals.emit(signals.consumer_started, self._sender, consumer=self.name)
 
     def _end(self) -> None:
+        self._switch.begin_end()
         self._runner.close()
         self._keeper.stop()
         if self._waiters is not None:
             self._waiters.close()
         farewell.leave(self._subscriptions, self._outage, self._sender)
+        self._on_left(self._switch.time_left)
         signals.emit(signals.consumer_stopped, self._sender, consumer=self.name)
 
     def _is_over(self) -> bool:
@@ -195,16 +199,12 @@ class Consumer:
 
     def _tick(self) -> None:
         now = time.monotonic()
-        if now >= self._until:
+        if now >= self._until or self._scales.is_over(now):
             self._switch.request()
-        if self.limits.max_memory and now >= self._weigh_at:
-            self._weigh_at = now + _WEIGH
-            if memory_of(os.getpid()) > self.limits.max_memory:
-                self._switch.request()
         self._switch.tick()
 
-    def _stuck(self, guard: Guard) -> None:
-        is_stopping = not guard.has_timed_out
+    def _stuck(self, guard: Guard | None) -> None:
+        is_stopping = guard is None or not guard.has_timed_out
         self.tally.handed_back += farewell.give_up(self._subscriptions, guard, self._judge)
         self._on_stuck(is_stopping)
 

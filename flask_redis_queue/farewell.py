@@ -42,22 +42,23 @@ def leave(subscriptions: Sequence[Subscription], outage: Outage, sender: object)
         outage.tell_unfinished(unfinished)
 
 
-def give_up(subscriptions: Sequence[Subscription], guard: Guard, judge: Processor) -> int:
-    """Leave although a handler runs that nothing can end, for the process ends now.
+def give_up(subscriptions: Sequence[Subscription], guard: Guard | None, judge: Processor) -> int:
+    """Leave although something runs that nothing can end, for the process ends now.
 
     :param subscriptions: Where it is.
-    :param guard: Whose handler it is.
+    :param guard: Whose handler it is; ``None``: it is no handler.
     :param judge: Says what becomes of a message whose time is over.
     :return: How many messages that were running were handed back.
     """
     handed_back = 0
-    delivery = guard.delivery
+    delivery = guard.delivery if guard is not None and guard.has_timed_out else None
     for one in subscriptions:
         try:
-            if guard.has_timed_out and delivery is not None and delivery.queue == one.queue:
+            if delivery is not None and delivery.queue == one.queue:
                 one.finish(delivery, judge.judge_timeout(delivery))
-            handed_back += one.hand_back_all()
-            one.leave()
+            if one.is_entered:
+                handed_back += one.hand_back_all()
+                one.leave()
         except (Gone, diagnosis.NotSent, RedisError):
             _logger.warning("%s: its messages are handed on when the lease lapses", one.queue)
     return handed_back

@@ -118,6 +118,11 @@ class Guard:
         return is_stuck
 
     @property
+    def is_busy(self) -> bool:
+        """:return: Whether a handler runs, or ends after it was interrupted."""
+        return self.armed or self._pending is not None
+
+    @property
     def has_timed_out(self) -> bool:
         """:return: Whether the handler was interrupted because its time was over."""
         return self._pending is TimedOut

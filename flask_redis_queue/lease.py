@@ -91,11 +91,14 @@ class LeaseKeeper:
             except (diagnosis.NotSent, RedisError) as error:
                 if diagnosis.kind(error) != "away":
                     self.error = error
-                    return
+                    break
                 self._stop.wait(self._outage.begin(error, self._busy.is_set(), asked))
             except Exception:
                 # This thread must not end: without it the consumer is taken for dead.
                 _logger.exception("The lease thread met an error and goes on.")
+
+        while not self._stop.wait(_TICK):  # what runs still has its deadlines
+            self._on_tick()
 
     def _round(self, beat: bool) -> None:
         for one in self._subscriptions:

@@ -20,5 +20,8 @@ def memory_of(pid: int) -> int:
 
 
 def _by_ps(pid: int) -> int:
-    asked = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True)
+    try:
+        asked = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True)
+    except OSError:
+        return 0
     return int(asked.stdout.strip() or 0) * 1024

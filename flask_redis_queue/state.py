@@ -122,6 +122,7 @@ class AppState:
         concurrency: int = 1,
         seats: Sequence[Seat] = (),
         voice: Voice | None = None,
+        on_left: Callable[[float], None] = lambda seconds: None,
     ) -> Consumer:
         """Make a consumer; its handlers are imported already.
 
@@ -151,6 +152,7 @@ class AppState:
             concurrency,
             seats,
             voice,
+            on_left,
         )
 
     @property

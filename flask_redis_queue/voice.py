@@ -12,15 +12,15 @@ import struct
 import threading
 import time
 from contextlib import AbstractContextManager
-from typing import Literal
+from typing import Literal, get_args
 
-Once = Literal["refused", "held"]
-"""That Redis refuses what a consumer does, and what becomes of what was held."""
+Once = Literal["refused", "held", "misfit"]
+"""That Redis refuses what a consumer does, what becomes of what was held, that no setting fits."""
 
 _PROCESSES = 256
 _SINCE, _UNTIL = _PROCESSES, _PROCESSES + 8
-_ONCE: dict[Once, int] = {"refused": _PROCESSES + 16, "held": _PROCESSES + 17}
-SIZE = _PROCESSES + 18
+_ONCE: dict[Once, int] = {name: _PROCESSES + 16 + n for n, name in enumerate(get_args(Once))}
+SIZE = _PROCESSES + 16 + len(_ONCE)
 """Bytes that the processes of one command share."""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -20,6 +19,7 @@ from ..inspector import QueueStatus, ServerFacts
 from ..pace import Limits
 from ..state import AppState
 from . import loading, reloading, workers
+from .ending import End
 from .output import Event, TextOutput, make_output
 from .params import DURATION, SIZE
 from .printing import asking
@@ -121,8 +121,9 @@ def consume(context: click.Context, /, queues: tuple[str, ...], **options: Any) 
     state = loading.load_state(context)
     output = make_output(options["log_format"], bar=None)
     tell_ready = partial(_ready, output, started, options["quiet"])
-    with asking(state), workers.refused_once(place):
-        consumer = _make_consumer(state, queues, options, output, place, tell_ready)
+    end = End(output, place.set_left) if place else End(output)
+    with asking(state), workers.refused_once(place), end.running():
+        consumer = _make_consumer(state, queues, options, end, place, tell_ready)
         facts = wait_for(state, consumer.queues, output, options["wait_for_redis"])
         if place is not None:
             workers.stop_with_supervisor(alive, consumer)
@@ -143,7 +144,7 @@ def _make_consumer(
     state: AppState,
     queues: Sequence[str],
     options: dict[str, Any],
-    output: TextOutput,
+    end: End,
     place: workers.Place | None,
     tell_ready: Callable[[], None],
 ) -> Consumer:
@@ -159,10 +160,11 @@ def _make_consumer(
         limits=limits,
         stop_timeout=options["stop_timeout"],
         on_ready=place.set_ready if place else tell_ready,
-        on_stuck=lambda is_stopping: _exit_stuck(output, is_stopping),
+        on_stuck=end.stuck,
         concurrency=options["concurrency"],
         seats=place.seats() if place else (),
         voice=place.voice() if place else None,
+        on_left=end.left,
     )
 
 
@@ -283,12 +285,3 @@ def wait_for(
                 said = True
             time.sleep(pause)
     raise AssertionError("backoff never ends")
-
-
-def _exit_stuck(output: TextOutput, is_stopping: bool) -> None:
-    # The handler sits where nothing reaches it: nothing in this process can end it but its end.
-    text = "stopped · the handler did not end; its message was handed back"
-    if not is_stopping:
-        text = "stopped · a handler outlived its timeout= where nothing reaches it; start anew"
-    output.say(Event("stopped", "■", "blue", text))
-    os._exit(loading.LATE if is_stopping else 1)

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import click
 
-from ..board import Board, Seat
+from ..board import Board, Phase, Seat
 from ..consumer import Consumer
-from ..exceptions import QueueRefused
+from ..exceptions import ConfigurationError, QueueRefused
+from ..plan import Plan
 from ..state import AppState
-from ..supervisor import Plan, Supervisor
+from ..supervisor import Supervisor
 from ..voice import Voice
 from . import loading
 
@@ -47,7 +46,12 @@ class Place:
 
     def set_ready(self) -> None:
         """Tell the supervisor that it consumes."""
-        self.board.set_ready(self.number, True)
+        self.board.set_phase(self.number, Phase.CONSUMES)
+
+    def set_left(self) -> None:
+        """Tell the supervisor that it has left its queues, and that its exit code is its own."""
+        if self.board.phase(self.number) is Phase.CONSUMES:
+            self.board.set_phase(self.number, Phase.HAS_LEFT)
 
 
 def find_place() -> tuple[Place, int] | None:
@@ -58,9 +62,10 @@ def find_place() -> tuple[Place, int] | None:
     given = os.environ.pop(_SEAT, None)
     if given is None:
         return None
-    number, processes, descriptor, name, path = given.split(":", 4)
-    board = Board(path, int(processes))
-    return Place(int(number), board, f"{name}.{int(number) + 1}"), int(descriptor)
+    number, processes, alive, descriptor, name = given.split(":", 4)
+    board = Board(int(descriptor), int(processes))
+    os.set_inheritable(int(alive), False)
+    return Place(int(number), board, f"{name}.{int(number) + 1}"), int(alive)
 
 
 def stop_with_supervisor(descriptor: int, consumer: Consumer) -> None:
@@ -79,7 +84,7 @@ def stop_with_supervisor(descriptor: int, consumer: Consumer) -> None:
 
 @contextmanager
 def refused_once(place: Place | None) -> Iterator[None]:
-    """Have one worker only say that Redis refuses what all of them do.
+    """Have one worker only say what all of them meet: that Redis refuses, or that no setting fits.
 
     :param place: Of this worker; ``None``: it is none, and says everything.
     :raises click.exceptions.Exit: If another one says it.
@@ -90,6 +95,10 @@ def refused_once(place: Place | None) -> Iterator[None]:
         if place is None or place.voice().is_first("refused"):
             raise
         raise click.exceptions.Exit(loading.REFUSED) from error
+    except ConfigurationError as error:
+        if place is None or place.voice().is_first("misfit"):
+            raise
+        raise click.exceptions.Exit(loading.MISCONFIGURED) from error
 
 
 def supervise(
@@ -113,12 +122,13 @@ def supervise(
     :param on_ready: Called when all of them consume.
     :return: The exit code.
     """
-    with tempfile.TemporaryDirectory(prefix="redis-queue-workers-") as folder:
-        path = str(Path(folder, "board"))
+    board = Board.create(processes)
 
-        def environment(number: int, descriptor: int) -> dict[str, str]:
-            return {**os.environ, _SEAT: f"{number}:{processes}:{descriptor}:{name}:{path}"}
+    def environment(number: int, alive: int) -> dict[str, str]:
+        place = f"{number}:{processes}:{alive}:{board.descriptor}:{name}"
+        return {**os.environ, _SEAT: place}
 
-        command = [sys.executable, *sys.orig_argv[1:]]
-        plan = Plan(processes, command, environment, stop_timeout, once, max_memory)
-        return Supervisor(plan, Board(path, processes), state.broker, on_ready).run()
+    command = [sys.executable, *sys.orig_argv[1:]]
+    plan = Plan(processes, command, environment, stop_timeout, once, max_memory)
+    with closing(board):
+        return Supervisor(plan, board, state.broker, on_ready).run()

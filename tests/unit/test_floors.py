@@ -28,10 +28,10 @@ FLOORS = [
     ["guard", "processor", "judging", "outcomes", "publisher"],
     [
         *("consumer", "subscription", "runners", "lease", "pace", "outage", "pausing"),
-        *("stopping", "waiting", "farewell", "holdings"),
+        *("stopping", "waiting", "farewell", "holdings", "scales"),
     ],
     ["state", "context"],
-    ["cli", "supervisor", "testing"],
+    ["cli", "supervisor", "burial", "plan", "testing"],
     ["extension", "__init__"],
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

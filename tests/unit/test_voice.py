@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from flask_redis_queue.board import Board
+from flask_redis_queue.board import Board, Phase
 from flask_redis_queue.config import load
 from flask_redis_queue.outage import Outage
 from flask_redis_queue.voice import Voice
@@ -26,10 +27,15 @@ def outage(voice: Voice | None = None) -> Outage:
     return Outage(load({"REDIS_URL": URL}, {}), voice)
 
 
+def opened(path: str, processes: int) -> Board:
+    """:return: What processes share that have not inherited it."""
+    return Board(os.open(path, os.O_RDWR | os.O_CREAT), processes)
+
+
 @pytest.fixture
 def voices(tmp_path: Path) -> list[Voice]:
     """Three processes of one command."""
-    boards = [Board(str(tmp_path / "board"), 3) for _ in range(3)]
+    boards = [opened(str(tmp_path / "board"), 3) for _ in range(3)]
     return [board.voice(number) for number, board in enumerate(boards)]
 
 
@@ -122,10 +128,10 @@ def test_what_is_said_once(voices: list[Voice]) -> None:
 
 
 def _speak(path: str, process: int, rounds: int) -> tuple[int, int]:
-    board = Board(path, 4)
+    board = opened(path, 4)
     voice = board.voice(process)
-    board.set_ready(process, True)
-    while not all(board.is_ready(number) for number in range(4)):
+    board.set_phase(process, Phase.CONSUMES)
+    while not all(board.phase(number) for number in range(4)):
         pass  # so that they come between each other
     begun = ended = 0
     for _ in range(rounds):
