@@ -19,7 +19,7 @@ from itertools import zip_longest
 import redis
 from redis.exceptions import RedisError
 
-from . import diagnosis, farewell, signals
+from . import clients, diagnosis, farewell, signals
 from .board import Seat
 from .broker import Broker
 from .guard import Guard
@@ -37,8 +37,8 @@ from .subscription import Gone, Subscription
 from .voice import Voice
 from .waiting import Waiters
 
-_BLOCK = 0.5
-"""Longest wait inside Redis: what is due or handed back does not wake the waiter."""
+_BLOCK, _PATIENCE = 0.5, 10.0
+"""Longest wait inside Redis, for what is due does not wake the waiter; and for Redis in a check."""
 
 
 class Consumer:
@@ -143,7 +143,7 @@ class Consumer:
         try:
             while not self._started:
                 with contextlib.suppress(Gone):
-                    self._start()
+                    clients.repeat(self._start, time.monotonic() + _PATIENCE)
             self._scales.check()
         except (diagnosis.NotSent, RedisError) as error:
             raise diagnosis.refused(error, self._broker.config) from error

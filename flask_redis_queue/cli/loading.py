@@ -128,7 +128,7 @@ def running() -> Iterator[None]:
     """
     try:
         yield
-    except QueueUnavailable:
+    except (QueueUnavailable, ConfigurationError):
         raise
     except (RedisQueueError, ValueError) as error:
         raise Crash(

@@ -149,3 +149,16 @@ def test_cut_while_it_agrees_anew(shared_server: RealServer, redis_url: str, app
             one.hand_back_all()
             client.delete(QUEUE, f"{{{QUEUE}}}:back")
         assert 20 == proxy.cuts
+
+
+@pytest.mark.parametrize("name", ["ENTER", "TURN", "BEAT"])
+def test_cut_while_it_is_tried(shared_server: RealServer, redis_url: str, name: str) -> None:
+    """A supervisor tries all that its workers will do: a lost connection is no refusal."""
+    with Proxy(shared_server.port) as proxy:
+        app, queue = make_app(proxy.url)
+        queue.handler(StockSupplied)(lambda supplied: None)
+        proxy.cut_reply(getattr(scripts, name).digest)
+        queue.consumer(app).check()
+        assert 1 == proxy.cuts
+    direct, _ = make_app(redis_url)
+    assert [] == direct.extensions["redis_queue"].inspector.status(QUEUE).consumers
