@@ -34,7 +34,8 @@ _AWAY = re.compile(
 )
 _WRONG = re.compile(
     r"^-?(ERR )?(NOPERM|NOAUTH|WRONGPASS|WRONGTYPE|unknown command|AUTH\b|invalid password|DB index"
-    r"|Client sent AUTH|ACL failure|(Error running script.*)?The user executing the script)"
+    r"|Client sent AUTH|ACL failure"
+    r"|(Error running script.*|@user_script: \d+: )?The user executing the script)"
 )
 _TLS_WRONG = re.compile(
     r"CERTIFICATE_VERIFY_FAILED|CERTIFICATE_REQUIRED|ALERT_(UNKNOWN_CA|BAD_CERT|CERTIFICATE|DECRYPT)"

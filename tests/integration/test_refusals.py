@@ -19,7 +19,10 @@ from flask_redis_queue.protocol import SendRequest
 from ..apps import QUEUE
 from .test_conservation import DEAD, Places
 
-COMMANDS = sorted(set().union(*(acl.commands(role) for role in acl.ROLES)))
+# Redis 6.2 cannot take a subcommand away, and no script calls one.
+COMMANDS = sorted(
+    one for one in set().union(*(acl.commands(role) for role in acl.ROLES)) if "|" not in one
+)
 _OWN = f"{{{QUEUE}}}"
 _OVER = ("old1", "old2", "old3", "old4")
 """Dead letters, as many as a queue may keep."""
