@@ -26,5 +26,5 @@ def make_app(url: str, **config: Any) -> tuple[Flask, RedisQueue]:
     """:return: An app and its queue."""
     app = Flask("tests.app")
     # A machine that is busy with other tests is not a Redis that is away.
-    app.config.update({"REDIS_QUEUE_SEND_TIMEOUT": "10s", "REDIS_URL": url, **config})
+    app.config.update({"REDIS_QUEUE_SEND_TIMEOUT": "2s", "REDIS_URL": url, **config})
     return app, RedisQueue(app, contracts=StockSupplied)

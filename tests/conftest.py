@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from redis.connection import AbstractConnection
 
 from .servers import RealServer, default_binary
 
@@ -56,6 +59,27 @@ def own_server(tmp_path: Path) -> Iterator[RealServer]:
     server.start()
     yield server
     server.kill()
+
+
+_connections: weakref.WeakSet[AbstractConnection] = weakref.WeakSet()
+_init = AbstractConnection.__init__
+
+
+def _note(self: AbstractConnection, *args: Any, **options: Any) -> None:
+    _init(self, *args, **options)
+    _connections.add(self)
+
+
+AbstractConnection.__init__ = _note  # type: ignore[method-assign]
+
+
+@pytest.fixture(autouse=True)
+def _no_socket_is_left() -> Iterator[None]:
+    """Close what a caught exception keeps: found later, it would be another test's warning."""
+    yield
+    for one in list(_connections):
+        one.disconnect()
+    _connections.clear()
 
 
 @pytest.fixture(autouse=True)

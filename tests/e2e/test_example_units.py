@@ -68,12 +68,10 @@ class TestInventory:
         assert 6 == storage.quantity
 
     def test_a_database_that_is_away_costs_nothing(self, redis_queue: QueueTester) -> None:
-        """The message waits for its retry, and is applied once."""
+        """The message is tried again without counting a run, and is applied once."""
         redis_queue.send(StockSupplied, {**GOODS, "quantity": 5})
         redis_queue.fail_next(OperationalError("UPDATE storage", {}, Exception("locked")))
-        assert 1 == redis_queue.drain().retried
-        assert inventory_db.session.scalar(select(Storage)) is None
-        redis_queue.travel("10m")
-        assert 1 == redis_queue.drain().handled
+        tally = redis_queue.drain()
+        assert (1, 0, 0) == (tally.handled, tally.retried, tally.dead)
         storage = inventory_db.session.scalars(select(Storage)).one()
         assert 5 == storage.quantity
