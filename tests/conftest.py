@@ -73,13 +73,18 @@ def _note(self: AbstractConnection, *args: Any, **options: Any) -> None:
 AbstractConnection.__init__ = _note  # type: ignore[method-assign]
 
 
+def close_connections() -> None:
+    """Close every connection of this process that somebody still knows."""
+    for one in list(_connections):
+        one.disconnect()
+    _connections.clear()
+
+
 @pytest.fixture(autouse=True)
 def _no_socket_is_left() -> Iterator[None]:
     """Close what a caught exception keeps: found later, it would be another test's warning."""
     yield
-    for one in list(_connections):
-        one.disconnect()
-    _connections.clear()
+    close_connections()
 
 
 @pytest.fixture(autouse=True)

@@ -19,6 +19,7 @@ import redis
 from flask_redis_queue import current_message
 
 from ..apps import GOODS, QUEUE, StockSupplied, make_app
+from ..conftest import close_connections
 
 FUZZED = int(os.environ.get("FUZZED", "10000"))
 FACTOR = 5
@@ -150,6 +151,7 @@ def test_memory_is_bounded(redis_url: str, name: str) -> None:
     try:
         victim.feed(raw)
         peak = tracemalloc.get_traced_memory()[1]
+        close_connections()
         gc.collect()  # a consumer that has ended is full of circles
         after = tracemalloc.get_traced_memory()[0]
     finally:
