@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -75,6 +76,9 @@ AbstractConnection.__init__ = _note  # type: ignore[method-assign]
 
 def close_connections() -> None:
     """Close every connection of this process that somebody still knows."""
+    for thread in threading.enumerate():
+        if thread.name.startswith("wait-"):  # of a consumer that has ended: it ends with its wait
+            thread.join(5)
     for one in list(_connections):
         one.disconnect()
     _connections.clear()
