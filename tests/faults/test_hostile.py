@@ -147,6 +147,7 @@ def test_memory_is_bounded(redis_url: str, name: str) -> None:
     victim = Victim(redis_url, REDIS_QUEUE_MAX_BYTES=16 * MIB)
     raw = HOSTILE[name]
     victim.feed(b"null")
+    close_connections()
     tracemalloc.start()
     try:
         victim.feed(raw)
