@@ -20,6 +20,13 @@ _VARIES = re.compile(r"0x[0-9a-fA-F]+|\b(?=\w*\d)[0-9a-fA-F]{8,}(-[0-9a-fA-F]{4,
 """Ids, addresses and numbers in the text of an error."""
 
 
+def _message_of(delivery: Delivery) -> Message | None:
+    try:
+        return decode(delivery)
+    except Malformed:
+        return None
+
+
 @dataclass(frozen=True)
 class Found:
     """A message, and where it stands.
@@ -36,10 +43,7 @@ class Found:
     @property
     def message(self) -> Message | None:
         """:return: The message, if it can be decoded."""
-        try:
-            return decode(self.delivery)
-        except Malformed:
-            return None
+        return _message_of(self.delivery)
 
     @property
     def id(self) -> str:
@@ -72,10 +76,7 @@ class DeadLetterRecord:
     @property
     def message(self) -> Message | None:
         """:return: The message, if it can be decoded."""
-        try:
-            return decode(self.delivery)
-        except Malformed:
-            return None
+        return _message_of(self.delivery)
 
     @property
     def id(self) -> str:

@@ -36,10 +36,10 @@ _GRACE = 5.0
 """Seconds beyond the stop timeout before a worker is killed."""
 _POLL = 0.1
 """Seconds between looks at the memory of the workers."""
-_DEAD_LETTERS = 6
-"""Exit code where nothing is started again and messages have died with their workers."""
 _IDLE = 1.0
 """The same, where nothing but its end is to be seen of a worker."""
+_DEAD_LETTERS = 6
+"""Exit code where nothing is started again and messages have died with their workers."""
 HOPELESS = (2, 3, 5)
 """Exit codes that every worker would end with: broken import, misconfigured, refused by Redis."""
 

@@ -21,7 +21,7 @@ from flask import Flask
 from .. import signals
 from ..durations import text as duration_text
 from ..envelope import Message
-from ..functions import user_frames
+from ..functions import text_of, user_frames
 from ..pace import Tally
 from .lines import WIDTH, shorten
 from .output import Event, TextOutput
@@ -221,4 +221,5 @@ def _name(message: Message) -> str:
 
 
 def _said(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    said = text_of(error)
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
