@@ -36,6 +36,11 @@ def handle(fleet: Fleet, count: int) -> None:
     eventually(lambda: len(set(fleet.marks(APPLIED))) == expected, f"{count} more are handled", 30)
 
 
+def said_its_end(output: str) -> bool:
+    """:return: Whether a consumer has told of a trouble, and that it is over."""
+    return bool(output) and output.count(LOST) == output.count(BACK)
+
+
 def kinds(output: str, url: str) -> Counter[str]:
     """Read what a consumer said.
 

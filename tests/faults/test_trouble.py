@@ -13,7 +13,7 @@ import redis
 
 from ..conftest import eventually
 from .fleet import Fleet
-from .helpers import BACK, LOST, handle, kinds, start_ready
+from .helpers import BACK, LOST, handle, kinds, said_its_end, start_ready
 from .ledger import ACKNOWLEDGED, APPLIED
 
 
@@ -155,6 +155,10 @@ def test_redis_stands_still_for_five_seconds_under_load(fleet: Fleet) -> None:
     fleet.server.signal(signal.SIGCONT)
     before = len(set(fleet.marks(ACKNOWLEDGED, "p*")))
     eventually(lambda: len(set(fleet.marks(APPLIED))) > before + 100, "work goes on again", 30)
+    # The queue goes on as soon as one of them does; each has its own end of the trouble to tell.
+    eventually(
+        lambda: all(said_its_end(fleet.output([name])) for name in names), "each says its end", 30
+    )
     states = {fleet.forker.state(fleet.workers[one].pid) for one in (*names, *producers)}
     outputs = {name: fleet.output([name]) for name in names}
     verdict = fleet.finish()
