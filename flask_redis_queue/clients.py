@@ -211,6 +211,11 @@ def connection(pool: redis.ConnectionPool) -> Iterator[Connection]:
         pool.release(raw)
 
 
+def close(pool: redis.ConnectionPool) -> None:
+    """Close the connections that nobody uses; who uses one now may go on."""
+    pool.disconnect(inuse_connections=False)
+
+
 def _checkout_by_name(pool: Any) -> Any:
     return pool.get_connection("EVALSHA")
 

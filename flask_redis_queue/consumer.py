@@ -14,6 +14,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import zip_longest
 
 import redis
@@ -44,8 +45,8 @@ _BLOCK, _PATIENCE = 0.5, 10.0
 class Consumer:
     """One consumer: one or several threads that run handlers, over one or several queues.
 
-    :param broker: The app's queues.
-    :param blocking_pool: Connections that may wait inside Redis.
+    :param broker: The app's queues, over connections of its own, which it closes when it ends.
+    :param blocking_pool: More of them, that may wait inside Redis.
     :param make_processor: Makes the processor, given the guard.
     :param queues: What to read, in this order.
     :param name: What people call this consumer.
@@ -92,6 +93,8 @@ class Consumer:
         processors = [make_processor(guard) for guard in guards]
         self._judge = processors[0]
         self._runner = self._make_runner(processors, guards)
+        pools = (broker.pool, blocking_pool)
+        self._leave = partial(farewell.leave, self._subscriptions, self._outage, sender, pools)
         self._waiters: Waiters | None = None
         self._until, self._pace = float("inf"), Pace(broker.config.prefetch)
         self._pauses, self._lock, self._started = Pauses(), threading.Lock(), False
@@ -148,7 +151,7 @@ class Consumer:
         except (diagnosis.NotSent, RedisError) as error:
             raise diagnosis.refused(error, self._broker.config) from error
         finally:
-            farewell.leave(self._subscriptions, self._outage, self._sender)
+            self._leave()
 
     def _start(self) -> None:
         """Do once all that a consumer does, so that "ready" is true when it is said."""
@@ -183,7 +186,7 @@ class Consumer:
         self._keeper.stop()
         if self._waiters is not None:
             self._waiters.close()
-        farewell.leave(self._subscriptions, self._outage, self._sender)
+        self._leave()
         self._on_left(self._switch.time_left)
         signals.emit(signals.consumer_stopped, self._sender, consumer=self.name)
 
@@ -268,11 +271,8 @@ class Consumer:
         if not self._runner.running:
             self._keeper.busy(False)
         block = max(0.001, min(due, self._broker.config.lease / 4))
-        if (
-            resting
-            or self._pauses.by_operator
-            or any(one.wait_refused for one in self._subscriptions)
-        ):
+        is_refused = any(one.wait_refused for one in self._subscriptions)
+        if resting or self._pauses.by_operator or is_refused:
             # A full server refuses BLMOVE, and a paused queue would only fill its `wake`: poll.
             self._switch.event.wait(min(block, 0.5 if self._pauses.by_operator else 0.1))
             for one in self._subscriptions:

@@ -1,4 +1,7 @@
-"""How a consumer ends: what it holds goes back, what is done is settled, its lease is given up."""
+"""How a consumer ends: what it holds goes back, what is done is settled, its lease is given up.
+
+Its connections are closed, so that a program which runs consumers finds no open socket later.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import logging
 import time
 from collections.abc import Sequence
 
+import redis
 from redis.exceptions import RedisError
 
 from . import clients, diagnosis
@@ -20,12 +24,18 @@ _GOODBYE = 2.0
 """Seconds that a consumer tries to say that it ends; else its lease tells."""
 
 
-def leave(subscriptions: Sequence[Subscription], outage: Outage, sender: object) -> None:
-    """Leave every queue.
+def leave(
+    subscriptions: Sequence[Subscription],
+    outage: Outage,
+    sender: object,
+    pools: Sequence[redis.ConnectionPool],
+) -> None:
+    """Leave every queue, and Redis.
 
     :param subscriptions: Where it is.
     :param outage: Where trouble is told.
     :param sender: The app, for signals.
+    :param pools: Its connections. A thread that still waits closes its own.
     """
     unfinished = []
     for one in subscriptions:
@@ -40,6 +50,8 @@ def leave(subscriptions: Sequence[Subscription], outage: Outage, sender: object)
             unfinished.append(one.queue)
     if unfinished:
         outage.tell_unfinished(unfinished)
+    for pool in pools:
+        clients.close(pool)
 
 
 def give_up(subscriptions: Sequence[Subscription], guard: Guard | None, judge: Processor) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import redis
 from redis.exceptions import RedisError
 
+from . import clients
 from .broker import Broker
 from .diagnosis import NotSent
 
@@ -51,7 +52,7 @@ class Waiters:
             self._condition.wait_for(lambda: self._woken or self._closed, timeout=seconds)
 
     def close(self) -> None:
-        """End the threads; each ends when its wait does."""
+        """End the threads; each ends when its wait does, and closes the connection it used."""
         with self._condition:
             self._closed = True
             self._condition.notify_all()
@@ -63,7 +64,7 @@ class Waiters:
                 while not self._closed and self._round <= seen:
                     self._condition.wait()
                 if self._closed:
-                    return
+                    break
                 seen, seconds = self._round, self._armed
             try:
                 woken = self._broker.wait(self._pool, queue, max(seconds, 0.001))
@@ -73,3 +74,4 @@ class Waiters:
                 with self._condition:
                     self._woken = True
                     self._condition.notify_all()
+        clients.close(self._pool)
