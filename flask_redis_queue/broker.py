@@ -207,6 +207,15 @@ class Broker:
             buried, back, dead, _ = BURY.run(link, keys, args)
         return bool(buried), back, dead
 
+    def held(self, queue: str, consumer: str, tag: str) -> bytes | None:
+        """Look at one message that a consumer holds.
+
+        :return: What the scripts stored; ``None``: it holds no such message.
+        """
+        with connection(self.pool) as link:
+            stored: bytes | None = link.call("HGET", self.keys(queue).held(consumer), tag)
+        return stored
+
     def resync(self, queue: str, consumer: str, seq: int) -> tuple[int, list[str]] | None:
         """Ask what a consumer holds, and lift its sequence.
 

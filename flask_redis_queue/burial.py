@@ -13,10 +13,14 @@ from redis.exceptions import RedisError
 from . import clients, diagnosis
 from .board import Board, Report
 from .broker import Broker
+from .browse import Found
+from .envelope import parse_delivery
 
 _logger = logging.getLogger("flask_redis_queue")
 _PATIENCE = 2.0
 """Seconds that Redis gets to answer before the lease has to tell."""
+_NAMED = 3
+"""Most messages that a line names."""
 
 
 @dataclass
@@ -25,17 +29,22 @@ class Remains:
 
     :param running: How many handlers ran.
     :param queues: Where.
+    :param names: The ids of their messages, of the first few.
     :param back: How many messages are handed on.
     :param dead: How many became dead letters.
     """
 
     running: int = 0
     queues: list[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
     back: int = 0
     dead: int = 0
 
     def __str__(self) -> str:
         where = f" on {', '.join(self.queues)}" if self.queues else ""
+        if self.names:
+            more = ", …" if self.running > len(self.names) else ""
+            where += f" (message {', '.join(self.names)}{more})"
         ran = f"{self.running} handlers" if self.running > 1 else "1 handler"
         parts = [f"{ran if self.running else 'no handler'} ran{where}; what it had done is settled"]
         if self.back:
@@ -77,8 +86,11 @@ def _bury_at(broker: Broker, report: Report, process: int, remains: Remains) -> 
         remains.running += len(report.running)
         remains.queues.append(report.queue)
     try:
-        _, back, dead = clients.repeat(
-            lambda: broker.bury(report.queue, report.consumer, known=True, last_seen=report),
+        names, (_, back, dead) = clients.repeat(
+            lambda: (
+                _names(broker, report),
+                broker.bury(report.queue, report.consumer, known=True, last_seen=report),
+            ),
             time.monotonic() + _PATIENCE,
         )
     except (diagnosis.NotSent, RedisError, OSError):
@@ -88,8 +100,17 @@ def _bury_at(broker: Broker, report: Report, process: int, remains: Remains) -> 
             process + 1,
         )
     else:
+        remains.names += names
         remains.back += back
         remains.dead += dead
+
+
+def _names(broker: Broker, report: Report) -> list[str]:
+    """:return: The ids of what it ran, for whoever looks for the message that ends processes."""
+    held = [
+        (tag, broker.held(report.queue, report.consumer, tag)) for tag in report.running[:_NAMED]
+    ]
+    return [Found("", parse_delivery(report.queue, tag, one)).id for tag, one in held if one]
 
 
 def ending(code: int) -> str:

@@ -62,7 +62,9 @@ def test_a_handler_that_ends_its_process(shop: Shop, code: int) -> None:
     assert 0 == end(consumer, shop), shop.log.read_text()
     assert dict.fromkeys(range(2, 21), 1) == dict(shop.handled())
     assert (1, 0) == (shop.status().dead, shop.status().missing)
-    assert 3 == shop.log.read_text().count(f"ended with exit code {code} while 1 handler ran")
+    (bad,) = shop.app.extensions["redis_queue"].inspector.dead_letters(QUEUE)
+    said = f"ended with exit code {code} while 1 handler ran on {QUEUE} (message {bad.id});"
+    assert 3 == shop.log.read_text().count(said)
 
 
 @pytest.mark.parametrize("code", [0, 3, 9])
