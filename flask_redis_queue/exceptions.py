@@ -32,8 +32,8 @@ class QueueUnavailable(RedisQueueError):
 
     :param message: What happened.
     :param stored: ``"no"``: nothing reached Redis. ``"unknown"``: the request left, no answer came;
-        sending again with the same ``id=`` is safe.
-    :param id: The id of the message, to send again with.
+        sending again with the same ``id=`` or ``dedup=`` is safe.
+    :param id: The id of the message, to send again with; ``None``: plain, or one of many.
     :param sent: For ``send_many``: the messages of the chunks that were stored before.
     """
 

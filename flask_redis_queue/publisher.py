@@ -16,17 +16,15 @@ from urllib.parse import quote
 from marshmallow import Schema
 from redis.exceptions import RedisError
 
-from . import clients, diagnosis, signals
+from . import clients, diagnosis, signals, unsent
 from .broker import SEEN_MS, Broker
 from .config import Config
 from .contracts import Contract, contract_of
-from .durations import text
 from .envelope import Format, Message, encode, new_id
 from .exceptions import (
     InvalidMessage,
     MessageTooLarge,
     QueueFull,
-    QueueRefused,
     QueueUnavailable,
     UnknownMessage,
 )
@@ -64,8 +62,8 @@ class Publisher:
         :param options: How.
         :return: What was sent.
         """
-        message, body = self.prepare(registry, contract, payload, options)
-        queue = message.queue
+        found, queue = self._address(registry, contract, options.queue)
+        message, body = self._write(found, queue, payload, options)
         explicit = options.id is not None
         window = options.dedup_window or self._config.dedup_window
         dedup = None if options.dedup is None else (options.dedup, _ms(window))
@@ -79,7 +77,9 @@ class Publisher:
             _ms(options.delay),
             dedup,
         )
-        status, first = self._store(request, message.type)
+        status, first = self._store(
+            request, message.type, message.id if self._format(found) == "cloudevents" else None
+        )
         sent = SentMessage(first, message.type, queue, status != "ok")
         if status == "ok" and signals.message_sent.receivers:
             signals.emit(signals.message_sent, self._sender, message=message)
@@ -134,7 +134,7 @@ class Publisher:
             queue, first.id, _token(), SEEN_MS, first.id, bodies, _ms(options.delay)
         )
         try:
-            self._store(request, first.type)
+            self._store(request, first.type, None)
         except (QueueUnavailable, QueueFull) as error:
             error.sent = list(sent)
             raise
@@ -176,8 +176,7 @@ class Publisher:
     def _write(
         self, contract: Contract | None, queue: str, payload: Any, options: Options
     ) -> tuple[Message, bytes]:
-        # An event needs a type; what has none travels as the bare payload.
-        format: Format = (contract.format or self._config.format) if contract else "plain"
+        format = self._format(contract)
         if format == "plain":
             self._refuse_with_plain(options)
         name = contract.type if contract else None
@@ -200,6 +199,10 @@ class Publisher:
             )
         return message, body
 
+    def _format(self, contract: Contract | None) -> Format:
+        # An event needs a type; what has none travels as the bare payload.
+        return (contract.format or self._config.format) if contract else "plain"
+
     def _expiry(self, options: Options, name: str) -> datetime | None:
         if options.expires is None:
             return None
@@ -207,7 +210,7 @@ class Publisher:
         try:
             now = clients.repeat(self._broker.server_time, deadline)
         except (diagnosis.NotSent, RedisError) as error:
-            raise self._unavailable(error, name, seen=0.0, id=None) from error
+            raise unsent.unavailable(error, self._config, name) from error
         return datetime.fromtimestamp(now + options.expires, UTC)
 
     @staticmethod
@@ -218,39 +221,15 @@ class Publisher:
         if options.delay:
             raise ValueError("delay= needs the cloudevents format; plain carries no id.")
 
-    def _store(self, request: SendRequest, name: str | None) -> tuple[str, str]:
+    def _store(self, request: SendRequest, name: str | None, id: str | None) -> tuple[str, str]:
         deadline = time.monotonic() + self._config.send_timeout
         try:
             status, first = clients.repeat(lambda: self._broker.send(request), deadline)
         except (diagnosis.NotSent, RedisError) as error:
-            seen = request.seen_ms / 1000 if diagnosis.is_doubtful(error) else 0.0
-            raise self._unavailable(error, name, seen=seen, id=request.first_id) from error
+            raise unsent.unavailable(error, self._config, name, request, id) from error
         if status == "full":
-            raise QueueFull(
-                f"{name or 'The message'} was NOT sent: {request.queue} has reached "
-                f"REDIS_QUEUE_MAX_LENGTH ({self._config.max_length:,}). Nothing was stored. "
-                "Try again when its consumer has caught up."
-            )
+            raise unsent.full(self._config, name, request.queue)
         return status, first
-
-    def _unavailable(
-        self, error: BaseException, name: str | None, *, seen: float, id: str | None
-    ) -> QueueUnavailable:
-        what = name or "The message"
-        said = f"Redis at {self._config.safe_url} {diagnosis.explain(error, self._config)}"
-        if diagnosis.kind(error) == "wrong":
-            why = diagnosis.refusal(error, self._config)
-            return QueueRefused(f"{what} was NOT sent, and nothing was stored. {why}", id=id)
-        if seen:  # it may be stored, and for so long a repeat is known by its id
-            return QueueUnavailable(
-                f"{what} may have been sent: {said} (within {self._config.send_timeout:g}s). "
-                f'Sending it again with id="{id}" within {text(seen)} stores it once.',
-                stored="unknown",
-                id=id,
-            )
-        return QueueUnavailable(
-            f"{what} was NOT sent: {said}. Nothing was stored. Try again later.", id=id
-        )
 
 
 def _encode(message: Message, format: Format, name: str | None) -> bytes:

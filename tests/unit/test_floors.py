@@ -25,7 +25,7 @@ FLOORS = [
         "timetravel",
         "acl",
     ],
-    ["guard", "processor", "judging", "outcomes", "publisher"],
+    ["guard", "processor", "judging", "outcomes", "publisher", "unsent"],
     [
         *("consumer", "subscription", "runners", "lease", "pace", "outage", "pausing"),
         *("stopping", "waiting", "farewell", "holdings", "scales"),
