@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,13 +71,16 @@ def _make() -> tuple[Flask, RedisQueue]:
     marks, fatal = Path(os.environ["MARKS"]), os.environ["CRASH"].split(",")
     trial: list[Consumer] = []  # a supervisor enters once, to see whether it may: that is no point
 
+    one_at_a_time = threading.Lock()
+
     def point(name: str) -> None:
-        if name in fatal and not trial:
-            try:
-                (marks / name).touch(exist_ok=False)
-            except FileExistsError:
-                return
-            os.kill(os.getpid(), signal.SIGKILL)
+        with one_at_a_time:  # to note it takes a while, in which no other thread may get further
+            if name in fatal and not trial:
+                try:
+                    (marks / name).touch(exist_ok=False)
+                except FileExistsError:
+                    return
+                os.kill(os.getpid(), signal.SIGKILL)
 
     _put_points(point)
     check = Consumer.check

@@ -136,7 +136,7 @@ class Fleet:
         """
         many = self.workers[name].order.processes
         for one in range(many):
-            pid = self._halt_worker(name, (number + one) % many)
+            pid = self._halt_worker(name, (number + one) % many, for_good=True)
             if pid:
                 os.kill(pid, signal.SIGKILL)
                 return True
@@ -155,10 +155,11 @@ class Fleet:
             self._halt_worker(name, number)
             return
         os.kill(worker.pid, signal.SIGSTOP)
-        eventually(lambda: self.forker.state(worker.pid) == "stopped", f"{name} stands still", 60)
-        self._hurt(worker)
+        eventually(lambda: self.forker.state(worker.pid) != "running", f"{name} stands still", 60)
+        if self._is_running(name):  # it may have ended by itself just before
+            self._hurt(worker)
 
-    def _halt_worker(self, name: str, number: int) -> int:
+    def _halt_worker(self, name: str, number: int, *, for_good: bool = False) -> int:
         """Make a worker stand still, so that nobody deals with what it holds before it is noted."""
         consumer = self.workers[name].consumers[number]
         ready = [words for _, words in lines(self.folder, consumer) if words[0] == READY]
@@ -170,7 +171,8 @@ class Fleet:
         eventually(lambda: processes.state(pid) in settled, f"{consumer} stands still", 60)
         if processes.state(pid) != "T":
             return 0
-        self.witness.hurt(self.server.client(), consumer)
+        # It may have stood still for so long that others had taken it for dead before this look.
+        self.witness.hurt(self.server.client(), consumer, for_good=for_good)
         return pid
 
     def _is_running(self, name: str) -> bool:

@@ -48,9 +48,10 @@ class Pen:
 
 
 def lines(folder: Path, name: str = "*") -> Iterable[tuple[str, list[str]]]:
-    """:return: Of each line the name of who wrote it, and its words."""
+    """:return: Of each whole line the name of who wrote it, and its words."""
     for path in sorted(folder.glob(f"{name}.ledger")):
-        for line in path.read_text().splitlines():
+        # What has no end yet is being written: the kernel shows a write page by page.
+        for line in path.read_text().rpartition("\n")[0].splitlines():
             yield path.stem, line.split(" ")
 
 

@@ -58,7 +58,6 @@ def test_nothing_is_lost_in_mixed_chaos(tmp_path: Path, seed: int) -> None:
 
     An effect is doubled only where a consumer was hurt between starting on it and settling it.
     """
-    started = time.monotonic()
 
     def is_enough(chaos: Chaos) -> bool:
         took = time.monotonic() - started
@@ -71,7 +70,7 @@ def test_nothing_is_lost_in_mixed_chaos(tmp_path: Path, seed: int) -> None:
         return enough and chaos.fleet.acknowledged() >= 15_000
 
     with Fleet(tmp_path) as fleet:
-        chaos = Chaos(fleet, seed)
+        chaos, started = Chaos(fleet, seed), time.monotonic()
         outcome = chaos.run(is_enough)
         assert has_counts(chaos), outcome
     print(f"seed {seed}: {outcome}")

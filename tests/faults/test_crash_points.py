@@ -220,7 +220,7 @@ def test_a_sender_dies(scene: Scene, point: str, stored: int) -> None:
 
 def test_an_operator_dies(scene: Scene) -> None:
     """A replay that is killed half-way: each is back on the queue or a dead letter still."""
-    scene.send(*[REJECTED] * 40)
+    scene.send(*[REJECTED] * 500)  # at its rate, ten seconds to kill it in
     scene.queue.consumer(scene.app, burst=True).run()
     replay = ["queue", "dead", "replay", "--all", "--rate", "50"]
     operator = scene.start("", "-m", "flask", "--app", "tests.faults.crashing", *replay)
@@ -228,5 +228,5 @@ def test_an_operator_dies(scene: Scene) -> None:
     operator.kill()
     operator.wait()
     now = scene.status()
-    assert (40, 0) == (now.waiting + now.dead, now.missing)
+    assert (500, 0) == (now.waiting + now.dead, now.missing)
     assert now.dead

@@ -61,8 +61,10 @@ def test_a_host_vanishes(fleet: Fleet, is_busy: bool) -> None:
 def test_zombies_again_and_again(fleet: Fleet) -> None:
     """Each time: stopped past its lease in mid-handler, continued; one line each, one settle."""
     rounds = int(os.environ.get("ZOMBIES", "2"))
-    zombie = fleet.start("consume", "czombie", work=0.3)
+    gate = fleet.folder / "gate"  # its handler must not end before it is stopped
+    zombie = fleet.start("consume", "czombie", gate=str(gate))
     for number in range(rounds):
+        gate.unlink(missing_ok=True)
         fleet.send(1)
         eventually(lambda n=number: len(fleet.marks(STARTED, "czombie")) > n, "its handler runs")
         fleet.stop(zombie.name)
@@ -70,6 +72,7 @@ def test_zombies_again_and_again(fleet: Fleet) -> None:
         eventually(lambda n=heir.name: fleet.marks(APPLIED, n), "the heir handles it", 30)
         fleet.ask_to_end(heir.name)
         fleet.wait_for_end(heir.name)
+        gate.touch()
         fleet.resume(zombie.name)
         eventually(lambda n=number: len(fleet.marks(APPLIED, "czombie")) > n, "the zombie ends it")
         told = f"{number + 1} lines"

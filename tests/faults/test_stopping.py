@@ -31,7 +31,8 @@ def create_app():
     def handle(supplied):
         with open(os.environ["STARTED"], "a") as log:
             log.write(f"{os.getpid()}\\n")
-        time.sleep(0.5)
+        while not os.path.exists(os.environ["GATE"]):
+            time.sleep(0.01)
     return app
 """
 
@@ -66,12 +67,13 @@ def test_one_consumer_after_the_other_keeps_the_order(fleet: Fleet) -> None:
     """What a consumer hands back when it is stopped comes first to the next, in its order."""
     fleet.send(300)
     for number in range(10):
+        fleet.send(11)  # however much the one before it has handled, there is work for this one
         name = fleet.start("consume", f"c{number}").name
         eventually(lambda n=name: len(fleet.marks(APPLIED, n)) > 10, "it works")
         fleet.ask_to_end(name)
         assert "ended 0" == fleet.wait_for_end(name)
     fleet.start("consume", "clast")
-    eventually(lambda: len(fleet.marks(APPLIED)) == 300, "the rest is handled")
+    eventually(lambda: len(fleet.marks(APPLIED)) == 410, "the rest is handled")
     verdict = fleet.finish()
     assert (True, 0, 0) == (verdict.is_green, verdict.doubled.total(), verdict.disorder), verdict
 
@@ -93,11 +95,14 @@ def test_sigterm_at_any_moment_of_its_start(fleet: Fleet) -> None:
 
 def test_a_second_signal_in_a_handler(fleet: Fleet) -> None:
     """SIGTERM waits for the handler; one more SIGTERM changes nothing; no effect is doubled."""
-    name = fleet.start("consume", work=1.0).name
+    gate = fleet.folder / "gate"
+    name = fleet.start("consume", gate=str(gate)).name
     fleet.send(3)
     eventually(lambda: fleet.marks(STARTED), "its handler runs")
     fleet.ask_to_end(name)
+    eventually(lambda: "stopping" in fleet.output([name]), "it has heard it")
     fleet.ask_to_end(name)
+    gate.touch()
     assert "ended 0" == fleet.wait_for_end(name)
     assert (1, 2) == (len(fleet.marks(APPLIED)), fleet.inspector().status(QUEUE).waiting)
     fleet.start("consume")
@@ -109,29 +114,32 @@ def test_as_process_1(tmp_path: Path, redis_url: str) -> None:
     """The kernel gives process 1 no default for SIGTERM: it stops all the same, handler first."""
     if os.geteuid() or not shutil.which("unshare"):
         pytest.skip("no process namespace here: it needs root and unshare")
+    namespace = ["unshare", "--pid", "--fork", "--kill-child"]
+    if subprocess.run([*namespace, "true"], capture_output=True).returncode:
+        pytest.skip("no process namespace here: unshare is not allowed")
     (tmp_path / "shop.py").write_text(APP)
-    log = tmp_path / "started"
-    environ = {**os.environ, "REDIS_URL": redis_url, "STARTED": str(log)}
+    log, gate, out = tmp_path / "started", tmp_path / "gate", tmp_path / "output"
+    environ = {**os.environ, "REDIS_URL": redis_url, "STARTED": str(log), "GATE": str(gate)}
     environ["PYTHONPATH"] = f"{ROOT}{os.pathsep}{tmp_path}"
-    command = ["unshare", "--pid", "--fork", "--kill-child", sys.executable, "-m", "flask"]
     app, queue = make_app(redis_url)
     with app.app_context():
         queue.send_many(StockSupplied, [GOODS] * 3)
-    process = subprocess.Popen(
-        [*command, "--app", "shop", "consume"],
-        cwd=tmp_path,
-        env=environ,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    if process.poll() not in (None, 0):
-        pytest.skip("no process namespace here: unshare is not allowed")
+    with out.open("wb") as file:
+        process = subprocess.Popen(
+            [*namespace, sys.executable, "-m", "flask", "--app", "shop", "consume"],
+            cwd=tmp_path,
+            env=environ,
+            stdout=file,
+            stderr=file,
+        )
     eventually(lambda: log.exists() and log.read_text(), "its handler runs")
     assert "1\n" == log.read_text()
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.kill(int(children[0]), signal.SIGTERM)
-    output, _ = process.communicate(timeout=30)
+    eventually(lambda: "stopping" in out.read_text(), "it has heard it")
+    gate.touch()
+    process.wait(30)
+    output = out.read_text()
     status = app.extensions["redis_queue"].inspector.status(QUEUE)
     assert (0, 2, 0) == (process.returncode, status.waiting, status.missing), output
     assert "1 handled" in output

@@ -6,7 +6,6 @@ import os
 import resource
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,12 +13,14 @@ import pytest
 
 from ..apps import QUEUE
 from ..conftest import eventually
+from .helpers import FACTOR
 from .test_supervised import APP, Shop
 
 POISON = APP.replace(
     'if supplied["quantity"] == 500:',
     'if supplied["quantity"] == 1:\n        if KIND.isdigit():\n            os._exit(int(KIND))',
 )
+PATH = "from pathlib import Path\n"
 
 
 class Started(Shop):
@@ -133,12 +134,14 @@ def test_workers_that_are_larger_than_their_supervisor(shop: Shop) -> None:
 
 def test_a_consumer_says_that_memory_ends_it(shop: Shop) -> None:
     """Without -p, too."""
-    text = APP.replace("    log.write(", "    time.sleep(0.3)\n    log.write(").replace(
+    # The handler ends when its size has been seen.
+    wait = "    while 'it stops' not in Path('output').read_text():\n        time.sleep(0.01)\n"
+    text = APP.replace("    log.write(", f"{wait}    log.write(").replace(
         'if supplied["quantity"] == 500:',
         'if supplied["quantity"] == 1:\n'
         '        global ballast\n        ballast = b"x" * 400 * 2**20\n    if KIND:',
     )
-    (shop.folder / "shop.py").write_text(text)
+    (shop.folder / "shop.py").write_text(text.replace("import ctypes", PATH + "import ctypes"))
     shop.send(5)
     consumer = shop.start("-q", "--max-memory", "300M")
     assert 0 == consumer.wait(20), shop.log.read_text()
@@ -184,30 +187,36 @@ def test_nothing_of_it_lies_in_the_folder_for_temporary_files(shop: Shop) -> Non
     assert dict.fromkeys(range(1, 21), 1) == dict(shop.handled())
 
 
+HANGING = """
+def hang(seconds):
+    with open("hangs", "a") as hangs:
+        hangs.write("x")
+    time.sleep(seconds)
+"""
 HANGS = {
     "receiver": """
 from flask_redis_queue import message_handled
 @message_handled.connect_via(app)
 def tell(app, **extra):
-    time.sleep(600)
+    hang(600)
 """,
     "farewell": """
 from flask_redis_queue import consumer_stopped
 @consumer_stopped.connect_via(app)
 def tell(app, **extra):
-    time.sleep(600)
+    hang(600)
 """,
     "executor": """
 import asyncio
 @queue.handler(queue="slow", retry=1, timeout="300ms")
 async def wait(payload):
-    await asyncio.to_thread(time.sleep, 60)
+    await asyncio.to_thread(hang, 60)
 """,
     "thread": """
 import threading
 @queue.handler(queue="slow")
 def start(payload):
-    threading.Thread(target=time.sleep, args=(60,)).start()
+    threading.Thread(target=hang, args=(60,)).start()
 """,
 }
 
@@ -218,16 +227,17 @@ def test_a_stop_takes_no_longer_than_it_may(
     shop: Shop, kind: str, arguments: tuple[str, ...]
 ) -> None:
     """Whatever hangs where no handler can be interrupted: it leaves Redis and ends, with 7."""
-    (shop.folder / "shop.py").write_text(APP + HANGS[kind])
+    (shop.folder / "shop.py").write_text(APP + HANGING + HANGS[kind])
     shop.send(1)
     with shop.app.app_context():
         shop.queue.send({"n": 1}, queue="slow")
     consumer = shop.start("--stop-timeout", "1s", *arguments)
     inspector = shop.app.extensions["redis_queue"].inspector
     eventually(lambda: "ready in" in shop.log.read_text(), "it is ready", 20)
-    time.sleep(1.5)  # it hangs by then
+    if kind != "farewell":  # which hangs when it is stopped
+        eventually(lambda: (shop.folder / "hangs").exists(), "it hangs", 20)
     consumer.send_signal(signal.SIGTERM)
-    assert 7 == consumer.wait(1 + 2 * 2 + 2), shop.log.read_text()
+    assert 7 == consumer.wait(1 + 2 * 2 + 2 * FACTOR), shop.log.read_text()
     for name in (QUEUE, "slow"):
         assert ([], 0) == (inspector.status(name).consumers, inspector.status(name).held)
 
@@ -244,7 +254,8 @@ def test_a_worker_that_has_left_and_does_not_end_is_replaced(shop: Shop) -> None
     consumer = shop.start("-p", "2", "-q", "--max-messages", "1")
     eventually(shop.is_done, "all is done", 40)
     assert dict.fromkeys(range(1, 5), 1) == dict(shop.handled())
-    assert "worker 1 has left and does not end: killed" in shop.log.read_text()
+    said = "worker 1 has left and does not end: killed"
+    eventually(lambda: said in shop.log.read_text(), "it is said", 20)
     consumer.send_signal(signal.SIGTERM)
     consumer.wait(40)
 
@@ -262,11 +273,13 @@ def test_a_child_of_a_handler_can_be_terminated(shop: Shop) -> None:
 
 FORKS = """
     import multiprocessing
-    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    hears, tells = os.pipe()
+    live = lambda: (os.write(tells, b"x"), time.sleep(60))
+    child = multiprocessing.get_context("fork").Process(target=live)
     child.start()
-    time.sleep(0.3)
+    os.read(hears, 1)
     child.terminate()
-    child.join(5)
+    child.join(20)
     code = child.exitcode
     child.kill()
     assert code == -signal.SIGTERM, code

@@ -263,12 +263,20 @@ def _end_with(work: Callable[[], None]) -> NoReturn:
         os._exit(code)
 
 
+_ends: dict[int, str] = {}
+"""How children have ended; the kernel says it once, and it may be asked for again."""
+
+
 def _look(pid: int) -> str:
     """:return: ``running``, ``stopped``, or how it has ended."""
+    if pid in _ends:
+        return _ends[pid]
     found, status = os.waitpid(pid, os.WNOHANG | os.WUNTRACED)
     if not found:
         return "running"
-    return "stopped" if os.WIFSTOPPED(status) else f"ended {os.waitstatus_to_exitcode(status)}"
+    if os.WIFSTOPPED(status):
+        return "stopped"
+    return _ends.setdefault(pid, f"ended {os.waitstatus_to_exitcode(status)}")
 
 
 def main() -> None:
@@ -284,6 +292,7 @@ def main() -> None:
             # A child must not miss the signal that comes before it knows what to do with it.
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
             pid = os.fork()
+            _ends.pop(pid, None)  # of one that had this number before
             if not pid:
                 os.close(held_open)
                 signal.signal(signal.SIGINT, signal.default_int_handler)
