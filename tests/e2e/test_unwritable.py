@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .test_cli import Shop
+from .shop import Shop
 
 APP = """
 import os
@@ -32,8 +32,7 @@ NUMBERS = (1, 2, 13, 3)
 @pytest.fixture
 def shop(tmp_path: Path, redis_url: str) -> Shop:
     """A folder with an app, and an empty server."""
-    shop = Shop(tmp_path, redis_url)
-    (tmp_path / "shop.py").write_text(APP)
+    shop = Shop(tmp_path, redis_url, APP)
     shop.push(*NUMBERS)
     return shop
 
