@@ -115,12 +115,12 @@ def test_redis_away_under_load_is_two_lines(shop: Shop, way: tuple[str, ...]) ->
     time.sleep(2)  # the others have noticed, too
     shop.server.start()
     eventually(lambda: shop.said(BACK), "it is back")
-    longest = time.monotonic() - began
+    longest = 1 + int(time.monotonic() - began)  # a question may be a moment older
     eventually(lambda: shop.handled() == 1500, "all is handled", 90)
     lost, back = shop.trouble()
     assert f"{LOST}: Redis at {shop.server.url} " in lost
     told = re.search(f"Redis at {shop.server.url} is back after (\\d+)s; work goes on.", back)
-    assert told and 2 <= int(told[1]) <= round(longest), (back, longest)
+    assert told and 2 <= int(told[1]) <= longest, (back, longest)
     shop.stop()
 
 
@@ -133,14 +133,14 @@ def test_redis_that_answers_late_is_one_line(shop: Shop, way: tuple[str, ...]) -
     began = time.monotonic()
     shop.stand_still(3.5)
     eventually(lambda: shop.said("Waited "), "it has told")
-    longest = time.monotonic() - began
+    longest = 1 + int(time.monotonic() - began)  # a question may be a moment older
     before = shop.handled()
     eventually(lambda: shop.handled() > before + 200, "work goes on again")
     (line,) = shop.trouble()
     told = re.search(
         f"Waited (\\d+)s for an answer of Redis at {shop.server.url}; work goes on.", line
     )
-    assert told and 3 <= int(told[1]) <= round(longest), (line, longest)
+    assert told and 3 <= int(told[1]) <= longest, (line, longest)
     shop.stop()
 
 
@@ -155,13 +155,13 @@ def test_redis_that_does_not_answer_was_away_from_the_question_on(
     began = time.monotonic()
     shop.stand_still(5)
     eventually(lambda: shop.said(BACK), "it is back")
-    longest = time.monotonic() - began
+    longest = 1 + int(time.monotonic() - began)  # a question may be a moment older
     before = shop.handled()
     eventually(lambda: shop.handled() > before + 200, "work goes on again")
     lost, back = shop.trouble()
     assert (True, True) == (f"{shop.server.url} did not answer in time" in lost, BACK in back)
     told = re.search(r"is back after (\d+)s", back)
-    assert told and 4 <= int(told[1]) <= round(longest), (back, longest)
+    assert told and 4 <= int(told[1]) <= longest, (back, longest)
     shop.stop()
 
 
