@@ -91,8 +91,14 @@ def _no_socket_is_left() -> Iterator[None]:
     close_connections()
 
 
+_ELSEWHERE = ("REDIS_", "FLASK_", "PG", "GUNICORN_", "WATCHFILES_")
+_OF_A_PERSON = {"NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "DATABASE_URL", "PYTEST_ADDOPTS"}
+
+
 @pytest.fixture(autouse=True)
-def _no_redis_in_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide what people and CI set for themselves: processes that tests start would obey it."""
     for name in list(os.environ):
-        if name.startswith("REDIS_") and name != "REDIS_SERVER_BINARY":
+        is_hidden = name.startswith(_ELSEWHERE) or name in _OF_A_PERSON
+        if is_hidden and name != "REDIS_SERVER_BINARY":
             monkeypatch.delenv(name)

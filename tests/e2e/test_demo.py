@@ -24,10 +24,11 @@ pytestmark = pytest.mark.skipif(not PROC.is_dir(), reason="needs /proc to look f
 def test_the_demo_adds_up_and_leaves_nothing(tmp_path: Path) -> None:
     """It ends with 0 and its figures, and takes its processes and files with it."""
     demo = _start(tmp_path, messages=40)
-    output, _ = demo.communicate(timeout=60)
+    output, _ = demo.communicate(timeout=100)
     assert 0 == demo.returncode, output
     assert "✓ 40 deliveries" in output
-    assert [] == _left(tmp_path)
+    assert [] == _services(tmp_path)
+    _nothing_is_left(tmp_path)
     assert [] == _files(tmp_path)
 
 
@@ -51,7 +52,7 @@ def test_no_color_is_honoured_on_a_terminal(
     demo = _start(tmp_path, messages=40, stdout=terminal)
     os.close(terminal)
     output = _read_all(reader)
-    assert 0 == demo.wait(30), output
+    assert 0 == demo.wait(60), output
     assert "✓ 40 deliveries" in re.sub("\x1b\\[[0-9;?]*[A-Za-z]", "", output)
     assert "posting 40 deliveries" in output
     assert colourful == ("\x1b" in output)
@@ -61,16 +62,15 @@ def test_no_color_is_honoured_on_a_terminal(
 def test_a_stop_in_the_middle_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
     """Ctrl-C, SIGTERM and even kill -9 while it works end every process."""
     demo = _start(tmp_path, messages=100_000)
-    eventually(lambda: (tmp_path / "output").read_text().count("✓") >= 4, "it works", 30)
+    eventually(lambda: _works(tmp_path), "it works", 60)
     assert 5 <= len(_carriers(tmp_path))  # the demo, the server, two services, the consumer
     demo.send_signal(number)
-    demo.wait(30)
+    demo.wait(60)
     assert 0 != demo.returncode
-    if number == signal.SIGKILL:  # its children notice it themselves, the consumer says goodbye
-        eventually(lambda: not _carriers(tmp_path), "all have ended")
-    else:
-        assert [] == _left(tmp_path)
+    if number != signal.SIGKILL:  # else its children notice it, and the consumer says goodbye
+        assert [] == _services(tmp_path)
         assert [] == _files(tmp_path)
+    _nothing_is_left(tmp_path)
 
 
 @pytest.mark.parametrize("delay", [0.05, 0.2, 0.35, 0.5, 0.8])
@@ -79,8 +79,8 @@ def test_a_stop_at_the_start_leaves_nothing(tmp_path: Path, delay: float) -> Non
     demo = _start(tmp_path, messages=100_000)
     time.sleep(delay)  # an arbitrary moment is the point here
     demo.send_signal(signal.SIGINT)
-    demo.wait(30)
-    assert [] == _left(tmp_path)
+    demo.wait(60)
+    _nothing_is_left(tmp_path)
 
 
 def _read_all(terminal: int) -> str:
@@ -109,18 +109,15 @@ def _start(folder: Path, messages: int, stdout: int | None = None) -> subprocess
         )
 
 
-def _left(folder: Path, patience: float = 5.0) -> list[str]:
-    """:return: Processes that carry the folder's name, once none ends any more."""
-    deadline = time.monotonic() + patience
-    found = _carriers(folder)
-    while found and time.monotonic() < deadline and not _stable(folder, found):
-        found = _carriers(folder)
-    return found
+def _nothing_is_left(folder: Path) -> None:
+    """Fail unless every process has ended, at once or as soon as it hears of the end."""
+    # The watchers of what was started end by themselves, whenever the machine lets them.
+    eventually(lambda: not _carriers(folder), "all have ended")
 
 
-def _stable(folder: Path, before: list[str]) -> bool:
-    time.sleep(0.5)
-    return before == _carriers(folder)
+def _works(folder: Path) -> bool:
+    # A mark may be half written when it is read.
+    return (folder / "output").read_text(errors="replace").count("✓") >= 4
 
 
 def _carriers(folder: Path) -> list[str]:
@@ -130,12 +127,17 @@ def _carriers(folder: Path) -> list[str]:
     for process in PROC.glob("[0-9]*"):
         try:
             where = os.fsencode(os.readlink(process / "cwd"))
-            text = (process / "environ").read_bytes() + (process / "cmdline").read_bytes()
+            environ, command = ((process / one).read_bytes() for one in ("environ", "cmdline"))
         except OSError:  # it ended while we looked, or belongs to somebody else
             continue
-        if needle in where + text:
-            found.append(f"{process.name} {(process / 'cmdline').read_bytes()!r}")
+        if needle in where + environ + command:
+            found.append(f"{process.name} {command!r}")
     return sorted(found)
+
+
+def _services(folder: Path) -> list[str]:
+    """:return: The carriers but for the shells that watch; the demo waits for each of these."""
+    return [one for one in _carriers(folder) if not re.search(r"b'(/bin/sh|cat)\b", one)]
 
 
 def _files(folder: Path) -> list[str]:
