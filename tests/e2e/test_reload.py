@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from pathlib import Path
 
 from ..conftest import eventually
 from .shop import APP, Shop
@@ -15,7 +14,6 @@ def test_reload_starts_anew_when_code_changes(shop: Shop) -> None:
     with shop.running("consume", "--reload", log=log) as parent:
         shop.push(1)
         eventually(lambda: "placed 1" in log.read_text(errors="replace"), "the first child handles")
-        eventually(lambda: watches(parent.pid), "the parent watches")
         shop.write("import nowhere\n")
         eventually(
             lambda: "waiting for a change" in log.read_text(errors="replace"), "it is broken"
@@ -33,15 +31,11 @@ def test_reload_starts_anew_when_code_changes(shop: Shop) -> None:
     assert 2 == output.count("stopped ·"), output
 
 
-def watches(pid: int) -> bool:
-    """:return: Whether a process watches a folder; what changes before is not its business."""
-    # The parent starts its child before it begins to watch, and says neither.
-    infos = Path(f"/proc/{pid}/fdinfo")
-    return not infos.is_dir() or any("inotify wd:" in _text(one) for one in infos.iterdir())
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:  # closed while we looked
-        return ""
+def test_a_child_ends_with_its_parent(shop: Shop) -> None:
+    """However the parent ends: a second consumer that nobody knows of would take messages."""
+    log = shop.folder / "output.txt"
+    with shop.running("consume", "--reload", log=log) as parent:
+        shop.push(1)
+        eventually(lambda: "placed 1" in log.read_text(errors="replace"), "the child handles")
+        parent.kill()
+        eventually(lambda: "stopped ·" in log.read_text(errors="replace"), "the child has stopped")
