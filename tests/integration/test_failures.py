@@ -20,14 +20,13 @@ from flask_redis_queue import (
     Reject,
     Retry,
     RetryPolicy,
-    guard,
-    stopping,
 )
 from flask_redis_queue.inspector import DeadLetterRecord
 from flask_redis_queue.signals import message_retried
 
 from ..apps import GOODS, QUEUE, StockSupplied, make_app
 from ..conftest import eventually
+from .conftest import Clock
 
 
 class Mute(Exception):
@@ -39,31 +38,6 @@ class Mute(Exception):
 
 class Heavy(BaseException):
     """Neither an Exception nor one of Python's own."""
-
-
-class Clock:
-    """What a handler's ``timeout=`` goes by."""
-
-    def __init__(self) -> None:
-        self.ahead, self.looks = 0.0, 0
-
-    def monotonic(self) -> float:
-        """:return: The time, and what was leapt over."""
-        self.looks += 1
-        return time.monotonic() + self.ahead
-
-    def leap(self, seconds: float) -> None:
-        """Let time pass at once; looks are counted from here."""
-        self.ahead, self.looks = self.ahead + seconds, 0
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The clock of the guards and of who looks after them."""
-    made = Clock()
-    for module in (guard, stopping):
-        monkeypatch.setattr(module, "time", made)
-    return made
 
 
 def _in_a_folder_that_is_gone() -> None:

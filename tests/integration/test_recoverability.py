@@ -15,6 +15,7 @@ from flask_redis_queue import current_message, guard, message, pausing
 
 from ..apps import GOODS, QUEUE, StockSupplied, make_app
 from ..conftest import eventually
+from .conftest import Clock
 from .test_queue import drain, status
 
 NUMBERED = [{**GOODS, "quantity": number} for number in range(1, 201)]
@@ -79,19 +80,20 @@ def test_threads_stop_at_the_limit(redis_url: str) -> None:
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])
-def test_a_hung_handler_is_ended(redis_url: str, concurrency: int) -> None:
+def test_a_hung_handler_is_ended(redis_url: str, clock: Clock, concurrency: int) -> None:
     """After its timeout= it fails with TimeoutError, which counts one attempt; others go on."""
     app, queue = make_app(redis_url)
     attempts: list[int] = []
     got: list[int] = []
 
-    @queue.handler(Hang, timeout="50ms", retry=1)
+    @queue.handler(Hang, timeout="1h", retry=1)
     def hang(data: Any) -> None:
         attempts.append(current_message.attempt)
+        clock.leap(7200)
         while True:
             time.sleep(0.001)
 
-    # On a machine that stands still for a moment, a timeout of this one could be over, too.
+    # Without a timeout: what hangs beside it makes time leap.
     queue.handler(StockSupplied)(lambda supplied: got.append(supplied["quantity"]))
     with app.app_context():
         queue.send(Hang, {})
@@ -99,7 +101,7 @@ def test_a_hung_handler_is_ended(redis_url: str, concurrency: int) -> None:
     tally = drain(queue, app, concurrency=concurrency)
     assert (1, 19, [1]) == (tally.dead, tally.handled, attempts)
     (dead,) = app.extensions["redis_queue"].inspector.dead_letters(QUEUE)
-    assert "TimeoutError: the handler ran longer than its timeout of 50ms" == dead.meta["why"]
+    assert "TimeoutError: the handler ran longer than its timeout of 1h" == dead.meta["why"]
     assert list(range(2, 21)) == sorted(got)
 
 
