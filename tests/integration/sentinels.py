@@ -26,6 +26,7 @@ class Sentinels:
         self._held = [Port() for _ in range(3)]
         self.ports = [port.number for port in self._held]
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
+        self._patience = 0
 
     @property
     def url(self) -> str:
@@ -86,11 +87,17 @@ class Sentinels:
         """:return: A client for looking at a data node."""
         return redis.Redis(port=node.port, password=self.password, socket_timeout=5)
 
-    def be_quick(self) -> None:
-        """Have a master that is gone taken for down soon."""
+    def hurry(self) -> None:
+        """Have a master that is gone taken for down soon.
+
+        A sentinel that finds time to have leapt does nothing for 30 s (TILT). After that no replica
+        is fresh enough for a short patience, so that it stays long.
+        """
         for port in self.ports:
             with redis.Redis(port=port, socket_timeout=5) as one:
-                one.sentinel_set("mymaster", "down-after-milliseconds", 500)
+                tilted = one.info("sentinel")["sentinel_tilt"]
+                self._patience = max(self._patience, 10_000 if tilted else 500)
+                one.sentinel_set("mymaster", "down-after-milliseconds", self._patience)
 
     def master(self) -> RealServer:
         """:return: The node that is the master now."""

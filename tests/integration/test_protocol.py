@@ -195,16 +195,18 @@ def test_invariant_9_waiting_behind_a_slow_handler_ends(redis_url: str) -> None:
     slow = queue.consumer(app, name="slow", max_seconds=90)
     thread = threading.Thread(target=slow.run)
     thread.start()
-    eventually(
-        lambda: inspector.status(QUEUE).held == 1 and inspector.status(QUEUE).waiting == 2,
-        "hand-back",
-    )
-    other = queue.consumer(app, name="other", max_messages=2, max_seconds=20)
-    assert 2 == other.run().handled
-    assert [2, 3] == got
-    release.set()
+    try:
+        eventually(
+            lambda: inspector.status(QUEUE).held == 1 and inspector.status(QUEUE).waiting == 2,
+            "hand-back",
+        )
+        other = queue.consumer(app, name="other", max_messages=2, max_seconds=20)
+        assert 2 == other.run().handled
+        assert [2, 3] == got
+    finally:
+        release.set()
+        slow.stop()
     eventually(lambda: len(got) == 3, "the slow one")
-    slow.stop()
     thread.join(20)
     assert 0 == inspector.status(QUEUE).missing
 
