@@ -13,6 +13,10 @@ QUEUE = "inventory_updates"
 GOODS = {"product_code": "PROD001", "warehouse_name": "Main_Warehouse", "quantity": 100}
 
 
+send_timeout = "2s"
+"""A machine that is busy with other tests is not a Redis that is away."""
+
+
 @message("stock.supplied", queue=QUEUE)
 class StockSupplied(Schema):
     """The contract of the tests."""
@@ -25,6 +29,5 @@ class StockSupplied(Schema):
 def make_app(url: str, **config: Any) -> tuple[Flask, RedisQueue]:
     """:return: An app and its queue."""
     app = Flask("tests.app")
-    # A machine that is busy with other tests is not a Redis that is away.
-    app.config.update({"REDIS_QUEUE_SEND_TIMEOUT": "2s", "REDIS_URL": url, **config})
+    app.config.update({"REDIS_QUEUE_SEND_TIMEOUT": send_timeout, "REDIS_URL": url, **config})
     return app, RedisQueue(app, contracts=StockSupplied)

@@ -195,7 +195,7 @@ def survives(mutant: Mutant, folder: Path) -> bool:
         path.write_text(original)
 
 
-def is_green(folder: Path, where: str, tests: str) -> bool:
+def is_green(folder: Path, where: str, tests: str, patience: float = 120) -> bool:
     """:return: Whether the chosen tests of a folder or module pass."""
     command = [sys.executable, "-m", "pytest", "-qx", "-p", "no:cacheprovider", f"tests/{where}"]
     done = subprocess.run(
@@ -203,7 +203,7 @@ def is_green(folder: Path, where: str, tests: str) -> bool:
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(folder)},
         capture_output=True,
-        timeout=120,
+        timeout=patience,
         text=True,
     )
     if done.returncode not in (0, 1):
@@ -228,7 +228,7 @@ def main() -> int:
         shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(*_LEFT_OUT), dirs_exist_ok=True)
         for where in {one.where for one in chosen}:
             tests = {one.tests for one in chosen if one.where == where}
-            if not is_green(folder, where, " or ".join(tests)):
+            if not is_green(folder, where, " or ".join(tests), patience=600):
                 raise SystemExit(f"{where}: these tests are red with every guard in place.")
         for mutant in chosen:
             started = time.monotonic()

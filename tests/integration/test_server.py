@@ -173,7 +173,7 @@ def _line(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline()
 
 
-def _wait_for_end(pid: int, patience: float = 10) -> None:
+def _wait_for_end(pid: int, patience: float = 60) -> None:
     deadline = time.monotonic() + patience
     while _lives(pid):
         assert time.monotonic() < deadline, f"process {pid} lives on"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import multiprocessing
 import os
 import time
+import types
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +22,15 @@ from flask_redis_queue.voice import Voice
 URL = "redis://127.0.0.1:6399/0"
 Said = Callable[[], list[str]]
 GONE = RedisConnectionError("Connection closed by server.")
+
+
+@pytest.fixture(autouse=True)
+def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look at the clock takes a microsecond, also on a machine that stands still meanwhile."""
+    looks = itertools.count(10**9)
+    clock = types.SimpleNamespace(monotonic=lambda: next(looks) / 1e6)
+    for module in ("flask_redis_queue.outage", "flask_redis_queue.voice", __name__):
+        monkeypatch.setattr(f"{module}.time", clock)
 
 
 def outage(voice: Voice | None = None) -> Outage:
