@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .fleet import LEASE, Fleet
+from .crew import LEASE
+from .fleet import Fleet
 from .ledger import Verdict
 
 PRODUCERS, CONSUMERS = 3, 4

@@ -34,6 +34,8 @@ class Worker:
     @property
     def consumers(self) -> list[str]:
         """:return: The names under which it consumes: its own, or those of its workers."""
+        if self.order.role == "many consume":
+            return [f"{self.name}.{number}" for number in range(self.order.threads)]
         if self.order.processes == 1:
             return [self.name]
         return [f"{self.name}.{number + 1}" for number in range(self.order.processes)]

@@ -13,7 +13,8 @@ from flask_redis_queue import broker as scripts
 from ..apps import GOODS, QUEUE, StockSupplied, make_app
 from ..conftest import eventually
 from ..proxy import Proxy
-from .fleet import LEASE, Fleet
+from .crew import LEASE
+from .fleet import Fleet
 from .ledger import APPLIED, READY, STARTED
 from .workers import shift_clock
 
