@@ -32,6 +32,7 @@ class Outage:
         # Where a worker died in trouble, the one in its place is the one to say that it is over.
         self._noticed: float | None = 0.0 if self._voice.is_in_trouble else None
         self._waits = clients.backoff()
+        self._ended = 0.0
 
     def begin(self, error: BaseException, is_running: bool, since: float) -> float:
         """Note that Redis is away.
@@ -44,6 +45,8 @@ class Outage:
         """
         now = time.monotonic()
         with self._lock:
+            if self._noticed is None and since < self._ended:
+                return next(clients.backoff())  # of a trouble that is over: its connection broke
             if self._noticed is None:
                 self._noticed = now
                 self._waits = clients.backoff()
@@ -75,7 +78,7 @@ class Outage:
         with self._lock:
             if self._noticed is None or asked < self._noticed:
                 return
-            self._noticed = None
+            self._noticed, self._ended = None, time.monotonic()
             since = self._voice.end()
             if since is not None:
                 _logger.warning(

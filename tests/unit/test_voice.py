@@ -25,12 +25,13 @@ GONE = RedisConnectionError("Connection closed by server.")
 
 
 @pytest.fixture(autouse=True)
-def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A look at the clock takes a microsecond, also on a machine that stands still meanwhile."""
-    looks = itertools.count(10**9)
-    clock = types.SimpleNamespace(monotonic=lambda: next(looks) / 1e6)
+def leap(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Lets time pass; a look at the clock takes a microsecond, also on a machine that halts."""
+    looks, passed = itertools.count(10**9), [0.0]
+    clock = types.SimpleNamespace(monotonic=lambda: next(looks) / 1e6 + sum(passed))
     for module in ("flask_redis_queue.outage", "flask_redis_queue.voice", __name__):
         monkeypatch.setattr(f"{module}.time", clock)
+    return passed.append
 
 
 def outage(voice: Voice | None = None) -> Outage:
@@ -57,12 +58,25 @@ def said(caplog: pytest.LogCaptureFixture) -> Said:
     return lambda: [record.getMessage() for record in caplog.records]
 
 
+def test_who_hears_late_of_a_trouble_that_is_over(said: Said) -> None:
+    """The other thread's connection broke with it, and is read when Redis has long answered."""
+    one, asked = outage(), time.monotonic()
+    one.begin(GONE, True, asked)
+    one.end(time.monotonic())
+    assert one.begin(GONE, True, asked) <= 0.05
+    one.end(time.monotonic())
+    assert 2 == len(said())
+    one.begin(GONE, True, time.monotonic())
+    assert 3 == len(said())
+
+
 def test_the_first_says_that_it_begins_and_the_last_that_it_ends(
-    voices: list[Voice], said: Said
+    voices: list[Voice], said: Said, leap: Callable[[float], None]
 ) -> None:
     """Two lines for three processes, over the whole time; the next trouble is said anew."""
     troubles = [outage(voice) for voice in voices]
     for _ in range(2):
+        leap(60)
         now = time.monotonic()
         for number, one in enumerate(troubles):
             one.begin(GONE, True, now - 5 - number)
