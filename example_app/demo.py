@@ -67,7 +67,9 @@ def _run(folder: Path, messages: int) -> int:
     started = time.monotonic()
     click.echo(click.style("Flask-Redis-Queue: a delivery here is stock there\n", bold=True))
     with EmbeddedServer(folder / "redis", port=0) as url, Processes(folder) as processes:
-        supply, inventory = free_port(), free_port()
+        supply = inventory = free_port()
+        while inventory == supply:
+            inventory = free_port()
         _start(processes, folder, url, supply, inventory)
         _step(f"queue server    {url}")
         _step(f"supply service  http://127.0.0.1:{supply}/supplytransactions")
@@ -86,7 +88,11 @@ def _run(folder: Path, messages: int) -> int:
 
 def _start(processes: Processes, folder: Path, url: str, supply: int, inventory: int) -> None:
     for name, port in (("supply", supply), ("inventory", inventory)):
-        environ = {"REDIS_QUEUE_URL": url, "DATABASE_URL": f"sqlite:///{folder / name}.sqlite"}
+        environ = {
+            "REDIS_QUEUE_URL": url,
+            "REDIS_QUEUE_SEND_TIMEOUT": "5s",  # a laptop that is busy with something else
+            "DATABASE_URL": f"sqlite:///{folder / name}.sqlite",
+        }
         app = ["--app", f"example_app.{name}"]
         processes.flask(name, [*app, "run", "--port", str(port)], environ)
         if name == "inventory":

@@ -16,6 +16,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
+from .servers import Port
+
 Match = bytes | str | Callable[[bytes], bool]
 
 _HOST = "127.0.0.1"
@@ -47,7 +49,8 @@ class Proxy:
 
     def __init__(self, target: int) -> None:
         self.target = target
-        self.port = 0
+        self._hold = Port()  # it stays ours while we refuse
+        self.port = self._hold.number
         self.cuts = 0
         self.hanging = False
         self.seconds = 0.0
@@ -142,10 +145,8 @@ class Proxy:
         waiting.result(10)
 
     async def _listen(self) -> None:
-        # After `refuse`, `accept` asks for the port that was given up by its number.
         self._listener = socket.create_server((_HOST, self.port), backlog=512)
         self._listener.setblocking(False)
-        self.port = self._listener.getsockname()[1]
         self._loop.add_reader(self._listener, self._welcome, self._listener)
 
     def _welcome(self, listener: socket.socket) -> None:

@@ -14,8 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flask_redis_queue.server import free_port
-
+from ..servers import Port
 from .blocks import ROOT, Command
 from .matching import Names
 
@@ -75,8 +74,9 @@ class Console:
         self.code = 0
         self.typed: list[str] = []
         self._running: list[Running] = []
+        self._holds: list[Port] = []
         redis_port = url.rpartition(":")[2].partition("/")[0]
-        self._ports = {"6379": redis_port, **{name: str(free_port()) for name in _PORTS[:2]}}
+        self._ports = {"6379": redis_port, **{n: self._hold() for n in _PORTS[:2]}}
         kept = {name: value for name, value in os.environ.items() if not name.startswith("FLASK_")}
         self.environ = {
             **kept,
@@ -149,10 +149,14 @@ class Console:
                 self.compare(place, shown, "\n---\n".join(found))
             time.sleep(0.02)
 
+    def _hold(self) -> str:
+        self._holds.append(Port())
+        return str(self._holds[-1].number)
+
     def _start(self, command: Command, ready: str) -> None:
         line = self.here(command.text)
         if _SERVER.search(line):
-            port = str(free_port())
+            port = self._hold()
             self._ports["6379"] = port
             self.environ["REDIS_PORT"] = port
             line = _SERVER.sub(f"queue server --port {port}", line)

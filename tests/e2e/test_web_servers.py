@@ -15,9 +15,8 @@ from typing import Any
 import pytest
 import redis
 
-from flask_redis_queue.server import free_port
-
 from ..conftest import eventually
+from ..servers import Port
 
 ROOT = Path(__file__).resolve().parents[2]
 SENDS, PER_REQUEST, CLIENTS = 10_000, 20, 16
@@ -49,7 +48,8 @@ def create(first, count):
 def port(request: pytest.FixtureRequest, tmp_path: Path, redis_url: str) -> Iterator[int]:
     """Where gunicorn serves the app."""
     (tmp_path / "shop.py").write_text(APP)
-    port = free_port()
+    hold = Port()
+    port = hold.number
     bind = ["--bind", f"127.0.0.1:{port}", "--no-control-socket"]  # that would be everybody's
     command = [sys.executable, "-m", "gunicorn", *bind]
     with (tmp_path / "log").open("w") as log:
