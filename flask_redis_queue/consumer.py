@@ -23,10 +23,11 @@ from redis.exceptions import RedisError
 from . import clients, diagnosis, farewell, signals
 from .board import Seat
 from .broker import Broker
+from .envelope import Message
 from .guard import Guard
 from .lease import LeaseKeeper
 from .outage import Outage
-from .outcomes import Outcome, Paused
+from .outcomes import Outcome
 from .pace import Limits, Pace, Tally
 from .pausing import Pauses
 from .processor import Processor
@@ -47,7 +48,7 @@ class Consumer:
 
     :param broker: The app's queues, over connections of its own, which it closes when it ends.
     :param blocking_pool: More of them, that may wait inside Redis.
-    :param make_processor: Makes the processor, given the guard.
+    :param make_processor: Makes the processor, given its guard and who says what is to blame.
     :param queues: What to read, in this order.
     :param name: What people call this consumer.
     :param limits: When to stop.
@@ -65,7 +66,7 @@ class Consumer:
         self,
         broker: Broker,
         blocking_pool: redis.ConnectionPool,
-        make_processor: Callable[[Guard], Processor],
+        make_processor: Callable[[Guard, Callable[[Message], bool]], Processor],
         queues: Sequence[str],
         name: str,
         limits: Limits,
@@ -90,14 +91,14 @@ class Consumer:
         self._subscriptions = [Subscription(broker, q, name, blocking_pool, s) for q, s in pairs]
         tell = (self._outage, self._tick, self.tally.add_dead)
         self._keeper = LeaseKeeper(broker, self._subscriptions, *tell)
-        processors = [make_processor(guard) for guard in guards]
+        self._pauses, self._lock, self._started = Pauses(), threading.Lock(), False
+        processors = [make_processor(guard, self._pauses.is_to_blame) for guard in guards]
         self._judge = processors[0]
         self._runner = self._make_runner(processors, guards)
         pools = (broker.pool, blocking_pool)
         self._leave = partial(farewell.leave, self._subscriptions, self._outage, sender, pools)
         self._waiters: Waiters | None = None
         self._until, self._pace = float("inf"), Pace(broker.config.prefetch)
-        self._pauses, self._lock, self._started = Pauses(), threading.Lock(), False
         self._block = self._due = 0.0
         self._scales = Scales(limits.max_memory)
 
@@ -257,11 +258,13 @@ class Consumer:
         n = self._pace.appetite(left)
         if rest or (left is not None and left <= 0):
             n = 0
-        elif self._pauses.is_probing(one.queue):
-            n = 1
+        elif probe := self._pauses.probe(one.queue):
+            n = min(n, probe)
         self._due = time.monotonic() + self._block
         reply = one.turn(n, block=self._block)
         self._outage.end(asked, self._due)
+        if n == self._pauses.probe(one.queue) == 2:
+            one.begin_with_second()
         self._pauses.note_operator(one.queue, reply.paused)
         for birth in reply.large:
             self.tally.count(self._judge.refuse_unread(one.queue, birth))
@@ -286,11 +289,8 @@ class Consumer:
         with self._lock:
             self.tally.count(outcome)
             self._pace.note(took / self.concurrency)
-        if isinstance(outcome, Paused):
-            self._pauses.begin(one.queue, outcome.message, outcome.error)
+        if self._pauses.note(one.queue, outcome, took):
             one.give_up_ready()
-        elif self._pauses.is_probing(one.queue):
-            self._pauses.end(one.queue, took)
 
     def _may_start(self) -> bool:
         limit = self.limits.max_messages

@@ -102,10 +102,16 @@ class Holdings:
     def draw(self) -> Settlement:
         """:return: What is done, for the next request."""
         settlement, self.done = self.done, Settlement()
+        settlement.handed_back.sort(key=_age)  # they come back in the order they came in
         self._in_flight, self._unsettled = self._unsettled, []
         if len(settlement):
             self._recent.append(settlement)
         return settlement
+
+    def begin_with_second(self) -> None:
+        """Put the first one behind the second."""
+        if len(self.ready) > 1:
+            self.ready.insert(1, self.ready.popleft())
 
     def accept(self, deliveries: Sequence[Delivery]) -> None:
         """Note that the last request was applied, and what it brought."""
@@ -135,3 +141,8 @@ class Holdings:
         known = {one.tag for one in self.ready} | set(self.running) | self.done.tags()
         self.done.add(settled_again(self._recent, held - known))
         self._recent.clear()
+
+
+def _age(tag: str) -> list[int]:
+    """:return: What sorts tags of one incarnation: the oldest comes first."""
+    return [int(part) for part in tag.split("-")]

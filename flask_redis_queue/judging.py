@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import traceback
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -47,10 +48,12 @@ class Judge:
     """Judges failures, and tells of them.
 
     :param sender: The app, for signals.
+    :param is_to_blame: Whether a message is at fault, whatever of the surroundings it names.
     """
 
-    def __init__(self, sender: object) -> None:
+    def __init__(self, sender: object, is_to_blame: Callable[[Message], bool]) -> None:
         self._sender = sender
+        self._is_to_blame = is_to_blame
 
     def judge(
         self, handler: Handler, message: Message, error: BaseException, duration: float
@@ -113,7 +116,8 @@ class Judge:
             return self._failed(handler, message, late, handler.timeout or duration)
         if isinstance(error, Interrupted):
             return HandBack()
-        if isinstance(error, handler.pause_on) and not isinstance(error, (Reject, Retry)):
+        is_outside = isinstance(error, handler.pause_on) and not isinstance(error, (Reject, Retry))
+        if is_outside and not self._is_to_blame(message):
             return Paused(message, error)
         return self._failed(handler, message, error, duration)
 

@@ -38,6 +38,7 @@ class Processor:
         ``current_message``. It is open before the Schema loads.
     :param sender: The app, for signals.
     :param guard: Armed while a handler runs.
+    :param is_to_blame: Whether a message is at fault where its handler names its surroundings.
     """
 
     def __init__(
@@ -46,12 +47,13 @@ class Processor:
         open_context: Callable[[Message], AbstractContextManager[object]],
         sender: object,
         guard: Guard | None = None,
+        is_to_blame: Callable[[Message], bool] = lambda message: False,
     ) -> None:
         self._guard = guard or Guard()
         self._registry = registry
         self._open_context = open_context
         self._sender = sender
-        self._judge = Judge(sender)
+        self._judge = Judge(sender, is_to_blame)
         self._runner: asyncio.Runner | None = None
 
     def process(self, delivery: Delivery, now: float) -> Outcome:

@@ -10,7 +10,7 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import redis
 from flask import Flask, current_app
@@ -23,6 +23,7 @@ from .config import Config
 from .consumer import Consumer
 from .context import MessageContext
 from .contracts import Contract
+from .envelope import Message
 from .exceptions import ConfigurationError
 from .guard import Guard
 from .handlers import Recorder
@@ -134,14 +135,10 @@ class AppState:
         pool = self.make_pool(config, answer, name)
         blocking_pool = self.make_pool(config, answer + 1.0, name)
 
-        def make_processor(guard: Guard) -> Processor:
-            app = self.app
-            return Processor(registry, lambda message: MessageContext(app, message), app, guard)
-
         return Consumer(
             Broker(pool, config),
             blocking_pool,
-            make_processor,
+            partial(self._make_processor, registry),
             registry.queues_to_read(queues),
             name,
             limits or Limits(),
@@ -153,6 +150,14 @@ class AppState:
             seats,
             voice,
             on_left,
+        )
+
+    def _make_processor(
+        self, registry: Registry, guard: Guard, is_to_blame: Callable[[Message], bool]
+    ) -> Processor:
+        app = self.app
+        return Processor(
+            registry, lambda message: MessageContext(app, message), app, guard, is_to_blame
         )
 
     @property

@@ -102,6 +102,11 @@ class Subscription:
         with self._io:
             return self._turn(n, block)
 
+    def begin_with_second(self) -> None:
+        """Put the first of what is ready behind the second."""
+        with self._state:
+            self._holds.begin_with_second()
+
     def give_up_ready(self) -> None:
         """Hand back, with the next turn, what was not started."""
         with self._state:
