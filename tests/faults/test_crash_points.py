@@ -110,6 +110,10 @@ class Scene:
         """:return: Whether a process has died there."""
         return (self._folder / point).exists()
 
+    def said(self) -> str:
+        """:return: What the processes printed."""
+        return (self._folder / "log").read_text(errors="replace")
+
     def status(self) -> QueueStatus:
         """:return: The queue at this moment."""
         found: QueueStatus = self.app.extensions["redis_queue"].inspector.status(QUEUE)
@@ -172,6 +176,9 @@ def test_a_worker_dies(scene: Scene, name: str) -> None:
     # The other worker must not come to the point first, with another message.
     eventually(lambda: scene.has_reached(row.point(name)), "a worker has died")
     scene.send(BYSTANDER)
+    # The dead one is a consumer, too, until its supervisor has heard of it; a stop before would
+    # make its end the end of the command.
+    eventually(lambda: "was ended by SIGKILL" in scene.said(), "its supervisor has heard of it")
     eventually(lambda: scene.is_done(2), "all is done, and both workers are there")
     consumer.send_signal(signal.SIGTERM)
     assert 0 == consumer.wait(20)
